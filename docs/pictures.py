@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))
@@ -24,7 +24,7 @@ from support.web_server import serving  # noqa: E402
 
 from streamtag.history.history import History  # noqa: E402
 from streamtag.history.query import Query  # noqa: E402
-from streamtag.monitoring.section_log import sections_in  # noqa: E402
+from streamtag.monitoring.programme_log import sections_in  # noqa: E402
 
 IMAGES = HERE / "img"
 SETTLE_MS = 2500
@@ -98,6 +98,32 @@ DESK_PICTURES = (
 STATIONS = 120
 
 
+class WrittenPicture(NamedTuple):
+    """A picture of a page that the server writes: light on a laptop, dark elsewhere."""
+
+    name: str
+    path: str
+    size: str
+
+
+WRITTEN = {
+    "report": f"/report/radio1?day={DAY}&tz=UTC",
+    "control": f"/control?stream=radio1&tagger={TAGGER}&tag={TAG}&on=0.7",
+    "settings": "/settings",
+    "alerts": "/alerts",
+    "sign-in": "/sign-in",
+}
+WRITTEN_PICTURES = tuple(
+    WrittenPicture(f"{name}-{size}", path, size)
+    for name, path in WRITTEN.items()
+    for size in ("4k", "laptop", "phone")
+)
+ALERTS = (
+    ("no sound", "silent for 5 min", ("de-nacht4", "fr-paroles")),
+    ("stations lost", "3 streams lost", ("at-alpen3", "at-ring2", "uk-classics"), "critical"),
+)
+
+
 def pictures() -> list[Picture]:
     """All pictures of the documentation."""
     found = []
@@ -127,10 +153,11 @@ def play_everything(stage: Stage) -> None:
 
 def main(names: list[str], folder: Path = IMAGES) -> None:
     """Makes the pictures whose names begin with one of those given."""
-    for name, make in (("report", report_picture), ("control", control_picture)):
-        if not names or name.startswith(tuple(names)):
-            with tempfile.TemporaryDirectory() as temporary, browsing() as browser:
-                make(browser, Path(temporary), folder / f"{name}.jpg")
+    written = [p for p in WRITTEN_PICTURES if not names or p.name.startswith(tuple(names))]
+    if reports := [p for p in written if p.name.startswith("report")]:
+        make_report_pictures(reports, folder)
+    if others := [p for p in written if p not in reports]:
+        make_written_pictures(others, folder)
     wanted = [p for p in pictures() if not names or p.name.startswith(tuple(names))]
     folder.mkdir(exist_ok=True)
     make_desk_pictures([p for p in DESK_PICTURES if not names or p.name.startswith(tuple(names))])
@@ -148,31 +175,55 @@ def main(names: list[str], folder: Path = IMAGES) -> None:
         stage.close()
 
 
-def report_picture(browser: Browser, temporary: Path, path: Path) -> None:
-    """The first page of a report."""
-    day = RadioDay(temporary / "journal.db")
-    with serving(temporary, day, temporary / "journal.db") as server:
-        page = browser.new_page(viewport={"width": 1200, "height": 1700}, locale="en")
-        page.goto(f"{server.url}/report/radio1?day={DAY}&tz=UTC")
-        page.screenshot(path=path, type="jpeg", quality=80)
-        page.close()
-    day.close()
+def make_report_pictures(wanted: list[WrittenPicture], folder: Path = IMAGES) -> None:
+    """Makes pictures of a report: of its first page, and of all of it on a phone."""
+    with tempfile.TemporaryDirectory() as name, browsing() as browser:
+        day = RadioDay(Path(name) / "journal.db")
+        with serving(Path(name), day, day.journal) as server:
+            for picture in wanted:
+                page = written_page(browser, picture)
+                page.goto(server.url + picture.path)
+                save(page, picture, folder)
+        day.close()
 
 
-def control_picture(browser: Browser, temporary: Path, path: Path) -> None:
-    """The page of control with the effect of a threshold."""
-    hour = Hour(temporary / "j.db")
-    with controlled(temporary, hour) as (server, _):
-        page = browser.new_page(viewport={"width": 1200, "height": 1340}, locale="en")
-        page.goto(f"{server.url}/sign-in?for=control&next=control")
-        page.fill("#name", "Ana")
-        page.fill("#token", "change")
-        page.click("button.main")
-        page.wait_for_url("**/control")
-        page.goto(f"{server.url}/control?stream=radio1&tagger={TAGGER}&tag={TAG}&on=0.7")
-        page.screenshot(path=path, type="jpeg", quality=80)
-        page.close()
-    hour.close()
+def make_written_pictures(wanted: list[WrittenPicture], folder: Path = IMAGES) -> None:
+    """Makes pictures of the pages of sign-in, settings, control and alerts."""
+    with tempfile.TemporaryDirectory() as name, browsing() as browser:
+        hour = Hour(Path(name) / "j.db")
+        with controlled(Path(name), hour) as (server, _):
+            for alert in ALERTS:
+                hour.derive(raised(*alert))
+            for picture in wanted:
+                page = written_page(browser, picture)
+                if not picture.path.startswith("/sign-in"):
+                    body = {"token": "change", "name": "Ana"}
+                    headers = {"Streamtag-Request": "1"}
+                    session = f"{server.url}/api/session"
+                    page.context.request.post(session, data=body, headers=headers)
+                page.goto(server.url + picture.path)
+                save(page, picture, folder)
+        hour.close()
+
+
+def written_page(browser: Browser, picture: WrittenPicture) -> Page:
+    """A page that shows nothing yet."""
+    width, height = SIZES[picture.size]
+    scale = 2 if picture.size in ("4k", "phone") else 1
+    wide = {"width": width // scale, "height": height // scale}
+    phone = {"width": width, "height": height}
+    return browser.new_page(
+        viewport=phone if picture.size == "phone" else wide,
+        device_scale_factor=scale,
+        color_scheme="light" if picture.size == "laptop" else "dark",
+        locale="en",
+    )
+
+
+def save(page: Page, picture: WrittenPicture, folder: Path) -> None:
+    """Takes a picture of a page, and closes it."""
+    page.screenshot(path=folder / f"{picture.name}.jpg", type="jpeg", quality=80)
+    page.close()
 
 
 def make_desk_pictures(wanted: list[DeskPicture], folder: Path = IMAGES) -> None:
@@ -182,15 +233,8 @@ def make_desk_pictures(wanted: list[DeskPicture], folder: Path = IMAGES) -> None
     with tempfile.TemporaryDirectory() as temporary:
         stage = Stage(Path(temporary) / "journal.db")
         names = play_stations(stage, STATIONS)
-        stage.derive(raised("no sound", "silent for 5 min", ("de-nacht4", "fr-paroles")))
-        stage.derive(
-            raised(
-                "stations lost",
-                "3 streams lost",
-                ("at-alpen3", "at-ring2", "uk-classics"),
-                "critical",
-            )
-        )
+        for alert in ALERTS:
+            stage.derive(raised(*alert))
         with serving(Path(temporary), stage, stage.journal) as server, browsing() as browser:
             play_station(stage, STATION, 1)
             stage.derive(*sections_in(History(stage.journal), Query(frozenset([STATION])), {}))

@@ -16,31 +16,37 @@ ORDER = "errors audio model engine feed config sources history monitoring bridge
 def imported(path: Path) -> Iterator[Path]:
     """The files of the package that a file imports, each relative to the package."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("streamtag."):
-            module = ROOT / str(node.module).replace(".", "/")
-            for place in (*(module / alias.name for alias in node.names), module):
-                if (file := place.with_suffix(".py")).is_file():
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            above = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in (*above, *(".".join((*above, alias.name)) for alias in node.names)):
+                file = (ROOT / name.replace(".", "/")).with_suffix(".py")
+                if name.startswith("streamtag.") and file.is_file():
                     yield file.relative_to(ROOT / "streamtag")
 
 
 def test_imports_go_one_way() -> None:
-    package = ROOT / "streamtag"
+    package, order = ROOT / "streamtag", ORDER.split()
     files = [path.relative_to(package) for path in package.rglob("[!_]*.py")]
     graph = {file: set(imported(package / file)) for file in files}
     for file, targets in graph.items():
-        place = ORDER.index(file.parts[0].removesuffix(".py"))
-        above = [t for t in targets if ORDER.index(t.parts[0].removesuffix(".py")) > place]
+        place = order.index(file.parts[0].removesuffix(".py"))
+        above = [t for t in targets if order.index(t.parts[0].removesuffix(".py")) > place]
         assert not above, f"{file} imports from a folder above its own: {above}"
     list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
 
 
 def test_no_class_name_is_used_twice() -> None:
+    """Nor is it the name of a type alias, or of a typer option, in another module."""
     places: dict[str, list[str]] = {}
+    others: dict[str, str] = {}
     for path in (ROOT / "streamtag").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ClassDef):
                 places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                others[node.targets[0].id] = str(path.relative_to(ROOT))
     assert not {name: paths for name, paths in places.items() if len(paths) > 1}
+    assert not {name: others[name] for name in others.keys() & places.keys()}
 
 
 def run(code: str) -> str:

@@ -15,9 +15,9 @@ from streamtag import _core
 from streamtag.errors import ConfigError
 
 CELLS_PER_SECOND = 10
-"""Level and channels are measured so often."""
+"""Number of measurements of level and channels per second."""
 READING_CELLS = 5
-"""A level for displays is that of so many cells: half a second."""
+"""Number of cells in one reading for displays: half a second."""
 LEAST_DBFS = -120.0
 """A level or loudness below this is given as this."""
 LOUDNESS_OFFSET = -0.691 + 10 * math.log10(2)
@@ -39,13 +39,13 @@ class LevelSettings:
     threshold_dbfs: float = -60.0
     """A level below this is silence, in dB of full scale (root mean square without DC)."""
     silence_seconds: float = 5.0
-    """The level must stay below for so long before it is a silence; 0 turns silences off."""
+    """How long the level must stay below before it is a silence; 0 turns silences off."""
     sound_seconds: float = 0.2
-    """The level must stay above for so long to end a silence, so that a click does not."""
+    """How long the level must stay above to end a silence, so that a click does not end it."""
     clipping_seconds: float = 60.0
     """Least time between two reports of clipping; 0 turns them off."""
     channels_seconds: float = 0.0
-    """A channel must be silent, or both be the same, for so long; 0 turns this off."""
+    """How long a channel must be silent, or both equal, to be reported; 0 turns this off."""
     mono_db: float = -50.0
     """Two channels are the same if the level of their difference, against both, is below this."""
 

@@ -14,7 +14,7 @@ from streamtag import _core
 from streamtag.audio.level import CELLS_PER_SECOND, LevelSettings
 
 RECOVERY_SECONDS = 1.0
-"""A fault ends when both channels have been as they should for so long."""
+"""How long both channels must be without a fault before it ends."""
 
 
 class ChannelState(StrEnum):

@@ -1,9 +1,9 @@
-"""`streamtag nats`: publishes a daemon's messages to NATS JetStream, each once.
+"""`streamtag nats`: publishes a daemon's messages to NATS JetStream, each exactly once.
 
-What JetStream has already is read from JetStream when the bridge starts; everything later comes
-from the feed and its journal. One message of a topic is on its way at a time, those of many topics
-side by side. Each is stored only behind the one before it, so however often it is sent, and
-whatever happens to servers meanwhile, none is stored twice, and none is left out.
+At its start the bridge reads from JetStream which messages are stored. It gets the later ones from
+the feed and its journal. Of each topic one message is sent at a time; many topics are sent in
+parallel. JetStream stores a message only behind the one before it. So none is stored twice or left
+out, however often it is sent and whatever servers are lost.
 """
 
 import asyncio
@@ -32,15 +32,15 @@ from streamtag.config.config import Config
 from streamtag.config.nats import NatsConfig
 from streamtag.errors import FeedError
 from streamtag.feed.client.subscriber import AsyncSubscriber
-from streamtag.feed.client.tracker import FeedItem, MissedMessages
+from streamtag.feed.client.tracker import FeedItem, MissedMessages, Positions
 from streamtag.feed.codec import encode
 from streamtag.feed.current_state import CurrentState
 from streamtag.feed.journal.reader import JournalReader
 from streamtag.feed.messages import VERSION, AlertMessage, Goodbye, Message, Other, dump
-from streamtag.feed.nats.connection import NatsConnection, connect
+from streamtag.feed.nats.connection import ComplaintLog, NatsConnection, connect
 from streamtag.feed.nats.consumer import newest_of_each
 from streamtag.feed.nats.state import TopicState, parse_state, state_body
-from streamtag.feed.nats.storage import ensure_stream
+from streamtag.feed.nats.storage import WRONG_LAST_MESSAGE, ensure_stream
 from streamtag.feed.nats.subjects import (
     EXPECTED_HEADER,
     ID_HEADER,
@@ -55,45 +55,38 @@ from streamtag.feed.rights import matches
 log = logging.getLogger(__name__)
 
 ACK_SECONDS = 5.0
-"""A message without an acknowledgement is sent again after this time."""
+"""How long to wait for an acknowledgement before a message is sent again."""
 WINDOW = 256
-"""The most messages that are on their way at a time."""
+"""The most messages that are sent without an acknowledgement."""
 MOST_WAITING = 5000
-"""With so many events waiting, no more are received; the others wait in the journal."""
+"""The most events that wait here. The others wait in the journal."""
 MOST_PASSING = 20
-"""With so many scores of one topic waiting, the oldest are left out."""
+"""The most scores of one topic that wait. Beyond it the oldest are left out."""
 RETRY = BackoffPolicy(0.1, 5.0)
 """Waits after a failure."""
-COMPLAINT_SECONDS = 10.0
-"""The same complaint is logged this often."""
 DUPLICATE_SECONDS = 120.0
-"""JetStream knows the ids of the messages of so long."""
+"""How long JetStream remembers the ids of messages."""
 REFRESH_SECONDS = 6 * 3600.0
-"""States are stored again this often, so that they do not become too old."""
+"""How often states are stored again, before JetStream removes them."""
 GOODBYE_SECONDS = 1.0
 """At the end, how long to wait for the daemon's last messages."""
 STOP_SECONDS = 1.2
-"""At the end, how long the last acknowledgements may take from then on."""
+"""At the end, how long to wait for the last acknowledgements after that."""
 BEAT_SECONDS = 2.0
-"""A daemon from which nothing came for so long gets no beats here."""
+"""The bridge sends no heartbeat if the daemon has sent nothing for this time."""
 POLL_SECONDS = 0.1
-"""How often is looked whether to end."""
-WRONG_LAST_MESSAGE = 10071
-"""JetStream's number of the error "wrong last sequence"."""
+"""How often the bridge checks whether it should end."""
 WRONG_LAST = -1
-"""Instead of a place: another message is last than the one expected."""
+"""Stands for a position: JetStream's last message of the subject was not the expected one."""
 FULL = "JetStream is full: give it more room, or lower nats.days; trying again"
 ADVICE = {10023: FULL, 10028: FULL, 10047: FULL, 10077: FULL, 10122: FULL}
 """What to do, by JetStream's number of an error."""
 UNKNOWN_TOPIC = "event//"
-"""No topic at all. A subscriber that knows its number has all topics of its epoch replayed."""
-
-Positions = dict[str, tuple[str, int]]
-"""Topic -> epoch and number of the last message that is stored."""
+"""Not a real topic. With it in `since`, topics of its epoch that are not named are replayed too."""
 
 
 def stream_configs(config: NatsConfig) -> Iterator[Any]:
-    """JetStream's streams that the bridge needs."""
+    """The configurations of the JetStream streams that the bridge uses."""
     from nats.js.api import DiscardPolicy, StreamConfig
 
     layout = config.options().layout
@@ -128,18 +121,18 @@ def stream_configs(config: NatsConfig) -> Iterator[Any]:
 
 
 class NatsTopic:
-    """Messages of one topic and epoch that wait to be stored, and what is in force after those
-    that are."""
+    """One topic and epoch: the messages that wait to be stored, and the state after those that
+    are stored."""
 
     def __init__(self, topic: str, epoch: str) -> None:
         self.topic, self.epoch = topic, epoch
         self.is_kept = topic.startswith(KEPT)
         self.waiting: deque[Message | None] = deque()
-        """None where messages are lost."""
+        """None stands for messages that were lost."""
         self.seq, self.lease = 0, 0
-        """Number and lease of the last message that is taken into account here."""
+        """Number and lease of the last message in the state."""
         self.stored, self.position = 0, 0
-        """Number of the last message stored, and its place in JetStream's stream."""
+        """Number of the last stored message, and its position in JetStream's stream."""
         self.state_due = False
         self._current = CurrentState()
 
@@ -151,37 +144,37 @@ class NatsTopic:
             self._current.restore(message, bytes(body))
 
     def apply(self, message: Message, body: bytes) -> None:
-        """Takes a message into account that is stored."""
+        """Updates the state with a message that was stored."""
         self.seq, self.lease = max(self.seq, message.seq), lease_of(message)
         if self.is_kept:
             self._current.update(message, body)
             self.state_due = True
 
     def forget(self) -> None:
-        """Forgets what is in force: messages are lost."""
+        """Forgets the messages in force, because messages were lost."""
         self._current = CurrentState()
 
     def state(self) -> bytes:
-        """The payload of its state."""
+        """The payload of the state."""
         bodies = [row.body for row in self._current]
         return state_body(self.epoch, self.seq, self.position, self.lease, bodies)
 
 
 def lease_of(message: Message) -> int:
-    """The lease that a message says it was said under; 0 for none."""
+    """The lease in a message; 0 for none."""
     found = message.fields.get("lease") if isinstance(message, Other) else None
     lease = found or getattr(message, "lease", 0)
     return lease if isinstance(lease, int) else 0
 
 
 class NatsBridge:
-    """Stores what a feed brings, until `shutdown`.
+    """Stores the messages of a feed in JetStream, until the shutdown.
 
     Args:
         daemon: the daemon's configuration.
         config: its table `[nats]`.
         connection: open.
-        shutdown: when to end.
+        shutdown: true once the bridge should end.
     """
 
     def __init__(
@@ -194,10 +187,10 @@ class NatsBridge:
         self._next_beat = 0.0
 
     async def run(self) -> None:
-        """Stores messages until the shutdown, and then what the daemon says last.
+        """Stores messages until the shutdown, including the daemon's last ones.
 
         Raises:
-            FeedError: JetStream's streams are gone, or the feed cannot be read.
+            FeedError: JetStream's streams were removed, or the feed cannot be read.
         """
         since = await self._resume()
         refreshing = asyncio.create_task(self._refresh())
@@ -212,7 +205,7 @@ class NatsBridge:
             log.info("nats: %d messages stored, %d wait in the journal", n_stored, n_waiting)
 
     async def _resume(self) -> Positions:
-        """Where to continue: behind what JetStream has of the journal's topics."""
+        """The last stored message of each topic in the journal: the bridge continues behind it."""
         topics = self._journal_topics()
         for epoch in sorted({epoch for epoch, _ in topics.values()}):
             await self._read_stored(epoch)
@@ -220,12 +213,12 @@ class NatsBridge:
         for name, (epoch, _) in since.items():
             if name.startswith(KEPT):  # of the others only what is new
                 since[name] = (epoch, self._topic(name, epoch).seq)
-        if topics:  # topics that begin later are of this journal, too
+        if topics:  # the journal will have later topics, too
             since[UNKNOWN_TOPIC] = topics[""]
         return since
 
     def _journal_topics(self) -> Positions:
-        """The topics of the daemon's journal; none where it is not known."""
+        """Epoch and newest number of each topic in the journal; none without a journal."""
         path = os.environ.get(ENV_JOURNAL) or self._daemon.feed.journal
         if not path or not Path(path).is_file():
             return {}
@@ -243,7 +236,7 @@ class NatsBridge:
             reader.close()
 
     async def _read_stored(self, epoch: str) -> None:
-        """Reads what JetStream has of an epoch: the newest message and the state of each topic."""
+        """Reads the newest message and the state of each topic of an epoch from JetStream."""
         layout, prefix = self._connection.layout, self._connection.layout.prefix
         for kind in KEPT:
             for found in await newest_of_each(
@@ -270,7 +263,7 @@ class NatsBridge:
         )
 
     async def _follow(self, feed: AsyncSubscriber) -> None:
-        """Queues messages; at the shutdown until the daemon has said goodbye."""
+        """Queues messages. At the shutdown it waits for the daemon's `goodbye`."""
         deadline, has_ended = math.inf, False
         while time.monotonic() < deadline and not (self._shutdown and has_ended):
             if self._shutdown and deadline == math.inf:
@@ -286,7 +279,7 @@ class NatsBridge:
             await self._beat(feed)
 
     async def _beat(self, feed: AsyncSubscriber) -> None:
-        """Tells readers that the daemon is alive."""
+        """Sends a heartbeat if the daemon is alive and one is due."""
         now = time.monotonic()
         if now >= self._next_beat and now < feed.received_at + BEAT_SECONDS:
             self._next_beat = now + BEAT_SECONDS / 2
@@ -309,7 +302,7 @@ class NatsBridge:
         return found
 
     def _wants(self, message: Message) -> bool:
-        """Whether a message is to be stored."""
+        """Whether the configuration wants a message to be stored."""
         if not self._wants_topic(message.topic):
             return False
         patterns = self._config.streams
@@ -337,7 +330,7 @@ class NatsBridge:
 
 
 class NatsOutbox:
-    """Messages on their way to JetStream: of each topic one at a time, of many side by side."""
+    """Sends messages to JetStream: one at a time of each topic, many topics in parallel."""
 
     def __init__(self, connection: NatsConnection) -> None:
         self._connection, self._layout = connection, connection.layout
@@ -346,14 +339,14 @@ class NatsOutbox:
         self._window = asyncio.Semaphore(WINDOW)
         self._room = asyncio.Event()
         self._room.set()
-        self._complained: dict[str, float] = {}
+        self._complaints = ComplaintLog(log)
         self.size = self.n_stored = self.n_left_out = 0
-        """Events that wait; messages stored, and scores left out, so far."""
+        """Number of events that wait; of messages stored, and of scores left out, so far."""
         self.stream_lost = False
-        """Whether somebody has removed a stream."""
+        """Whether one of JetStream's streams was removed."""
 
     async def has_room(self, seconds: float) -> bool:
-        """Waits until few enough messages wait; returns whether that is so within some seconds."""
+        """Waits at most `seconds` until there is room for messages; returns whether there is."""
         if self._room.is_set():
             return True
         with suppress(TimeoutError):
@@ -361,9 +354,9 @@ class NatsOutbox:
         return self._room.is_set()
 
     def put(self, topic: NatsTopic, message: Message | None) -> None:
-        """Queues a message; None where some are lost."""
+        """Queues a message; None for messages that were lost."""
         if not topic.is_kept and len(topic.waiting) >= MOST_PASSING:
-            del topic.waiting[1]  # the first one is on its way
+            del topic.waiting[1]  # the first one has been sent
             self.n_left_out += 1
         topic.waiting.append(message)
         self.size += topic.is_kept
@@ -372,25 +365,25 @@ class NatsOutbox:
         self.wake(topic)
 
     def wake(self, topic: NatsTopic) -> None:
-        """Sees to it that what waits is sent."""
+        """Starts sending the messages of a topic, unless that is going on."""
         if topic not in self._tasks:
             self._tasks[topic] = asyncio.create_task(self._drain(topic))
 
     async def beat(self) -> None:
-        """Tells readers that the daemon is alive; nothing keeps this."""
+        """Publishes a heartbeat, which JetStream does not store."""
         if self._connection.is_up:
             with suppress(Exception):
                 await self._connection.client.publish(self._layout.beat, b"")
 
     async def finish(self, seconds: float) -> None:
-        """Waits for acknowledgements, some seconds at most."""
+        """Waits at most `seconds` for acknowledgements, and stops sending."""
         if tasks := list(self._tasks.values()):
             await asyncio.wait(tasks, timeout=seconds)
         for task in list(self._tasks.values()):
             task.cancel()
 
     async def _drain(self, topic: NatsTopic) -> None:
-        """Stores what waits in a topic, one after the other, and the state behind the last."""
+        """Stores the messages that wait in a topic, one after the other, and then its state."""
         try:
             while topic.waiting or topic.state_due:
                 if not topic.waiting:
@@ -410,7 +403,7 @@ class NatsOutbox:
             del self._tasks[topic]
 
     async def _store(self, topic: NatsTopic, message: Message) -> None:
-        """Stores a message, however often that takes."""
+        """Stores a message, and tries again until it is stored."""
         body = body_of(message)
         if message.seq > topic.stored:
             headers = {ID_HEADER: message_id(topic.topic, topic.epoch, message.seq)}
@@ -427,7 +420,7 @@ class NatsOutbox:
     async def _send(
         self, subject: str, body: bytes, headers: dict[str, str], topic: NatsTopic, number: int
     ) -> bool:
-        """Tries once to store a message; returns whether it is stored."""
+        """Tries once to store a message; returns whether it was stored."""
         if topic.is_kept:
             headers[EXPECTED_HEADER] = str(topic.position)
         if (ack := await self._publish(subject, body, headers)) is None:
@@ -440,7 +433,7 @@ class NatsOutbox:
         return True
 
     async def _store_state(self, topic: NatsTopic) -> None:
-        """Stores what is in force; what waits meanwhile goes first."""
+        """Stores the state. After a failure, messages that wait go first."""
         if topic.seq < topic.stored:
             return
         subject = self._layout.state(topic.topic, topic.epoch)
@@ -452,7 +445,7 @@ class NatsOutbox:
                 return
 
     async def _publish(self, subject: str, body: bytes, headers: dict[str, str]) -> int | None:
-        """Publishes once; returns the message's place, `WRONG_LAST`, or None after a failure."""
+        """Publishes once; returns the position, `WRONG_LAST`, or None after a failure."""
         import nats.errors
         import nats.js.errors
 
@@ -477,7 +470,7 @@ class NatsOutbox:
         return None
 
     async def _read_position(self, topic: NatsTopic, subject: str) -> None:
-        """Reads what JetStream has last of a topic: an acknowledgement was lost."""
+        """Reads the last message of a topic from JetStream, because an acknowledgement was lost."""
         import nats.errors
         import nats.js.errors
 
@@ -505,16 +498,14 @@ class NatsOutbox:
                 return
 
     def _complain(self, what: str) -> None:
-        """Logs a failure, not too often."""
-        now = time.monotonic()
-        if now >= self._complained.get(what, 0.0) + COMPLAINT_SECONDS:
-            self._complained = {what: now}
-            place = self._connection.options.place
-            log.error("nats %s: not stored: %s; %d events wait", place, what, self.size)
+        """Logs a failure, the same one not too often."""
+        place = self._connection.options.place
+        text = f"nats {place}: not stored: {what}; {self.size} events wait"
+        self._complaints.add(what, text, time.monotonic())
 
 
 def body_of(message: Message) -> bytes:
-    """The payload of a message, in JSON."""
+    """The payload of a message in JSON."""
     if not isinstance(message, Other):
         return dump(message)
     head = {"v": VERSION, "type": message.kind, "epoch": message.epoch, "seq": message.seq}
@@ -523,7 +514,7 @@ def body_of(message: Message) -> bytes:
 
 
 async def _serve(daemon: Config, config: NatsConfig, shutdown: Shutdown) -> None:
-    """Connects, as often as that takes, and runs the bridge."""
+    """Connects and runs the bridge, and tries again after errors."""
     backoff = Backoff(RETRY, random.random)
     while not shutdown:
         connection = None
@@ -550,8 +541,8 @@ def run(path: Path) -> int:
     """
     daemon = load_running_config(path)
     config = required_table(daemon.nats, path, "[nats]", "nats.md")
-    config.options()  # a secret that is missing is said at once
-    logging.getLogger("nats").setLevel(logging.CRITICAL)  # the connection logs in our words
+    config.options()  # raises if a secret is missing, before anything is tried
+    logging.getLogger("nats").setLevel(logging.CRITICAL)  # `NatsConnection` logs the errors
     with shutdown_on_signals() as shutdown:
         asyncio.run(_serve(daemon, config, shutdown))
     return 0

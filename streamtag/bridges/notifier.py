@@ -1,8 +1,8 @@
-"""`streamtag notify`: tells people of alerts through Apprise, each of them at least once.
+"""`streamtag notify`: sends notifications of alerts through Apprise, each at least once.
 
-Each target has a thread and a subscriber of its own, so a slow mail server holds up no other one.
-What it has not been told yet waits in the daemon's journal. What waits for the end of quiet hours,
-and what it is to be reminded of, is in a file with its position.
+Each target has a thread and a subscriber of its own, so that a slow mail server delays no other
+target. Alerts that were not sent yet wait in the daemon's journal. A file has the position of the
+target, the alerts that wait for the end of quiet hours, and the reminders.
 """
 
 import json
@@ -30,7 +30,7 @@ from streamtag.config.fields import read_secret
 from streamtag.errors import FeedError, StreamtagError
 from streamtag.feed.atomic_file import atomic_file
 from streamtag.feed.client.subscriber import Subscriber
-from streamtag.feed.client.tracker import FeedItem, MissedMessages
+from streamtag.feed.client.tracker import FeedItem, MissedMessages, Positions, positions_in
 from streamtag.feed.messages import (
     AlertAcknowledged,
     AlertCleared,
@@ -52,11 +52,12 @@ STOP_SECONDS = 1.0
 UNDELIVERED = "undelivered.jsonl"
 """Name of the file that lists what could not be delivered."""
 KINDS = {"info": "info", "warning": "warning", "critical": "failure"}
-"""Severities as Apprise has them."""
+"""Apprise's names of the severities."""
 NOISY = ("apprise", "urllib3", "requests", "requests_oauthlib", "oauthlib")
 """Loggers that could write addresses, with their secrets."""
 _SECRETS = set[str]()
-"""Parts of all addresses. What Apprise says of one may come while another is used."""
+"""Parts of all addresses, which are removed from Apprise's messages. A message about one address
+may come while another is used."""
 _PIECE = re.compile(r"[^:/@?&=#,\s]{3,}")
 
 
@@ -64,7 +65,7 @@ class Sender(Protocol):
     """Sends one notification."""
 
     def send(self, title: str, body: str, kind: str, files: Sequence[str] = ()) -> str:
-        """Why it was not sent; empty if it was."""
+        """Sends it; returns why that failed, or an empty text."""
 
 
 class AppriseSender:
@@ -92,7 +93,7 @@ class AppriseSender:
             )
 
     def send(self, title: str, body: str, kind: str, files: Sequence[str] = ()) -> str:
-        """Sends, and says why not without any part of the address."""
+        """Sends it; returns why that failed, without any part of the address, or an empty text."""
         with self._capture(level=logging.WARNING, fmt="%(message)s") as lines:
             try:
                 if self._apprise.notify(
@@ -112,19 +113,18 @@ class AppriseSender:
 
 @dataclass(slots=True)
 class NotificationState:
-    """What a target was told, in a file: the next bridge continues exactly there."""
+    """What a target was notified of, stored in a file: the next bridge continues exactly there."""
 
     path: Path
-    topics: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """Topic -> epoch and number of the last message that is settled."""
+    topics: Positions = field(default_factory=dict)
     held: dict[str, AlertRaised] = field(default_factory=dict)
     """By id: alerts that wait for the end of quiet hours."""
     reminders: dict[str, tuple[AlertRaised, int]] = field(default_factory=dict)
-    """By id: alerts to be told again, and when, in nanoseconds since 1970."""
+    """By id: alerts to send again, and when, in nanoseconds since 1970."""
     n_delivered: int = 0
     n_given_up: int = 0
     reported: str = ""
-    """Key of the newest report that is settled; empty before the first."""
+    """Key of the newest report that was sent or given up; empty before the first."""
     _saved: str = ""
 
     def save(self) -> None:
@@ -150,17 +150,17 @@ class NotificationState:
                 partial.write_text(text)
         except OSError as error:
             raise StreamtagError(
-                f"{self.path}: expected a file to write what was told to, got {error.strerror}; "
-                "set notify.state"
+                f"{self.path}: expected a file for the state of notifications, got "
+                f"{error.strerror}; set notify.state"
             ) from None
         self._saved = text
 
 
 def load_state(path: Path) -> NotificationState:
-    """The state in a file; a new one if there is no file, or a damaged one."""
+    """Reads the state from a file; a new one if there is no file, or if it is damaged."""
     try:
         body = json.loads(path.read_bytes())
-        topics = {str(t): (str(epoch), int(seq)) for t, (epoch, seq) in body["topics"].items()}
+        topics = positions_in(body["topics"])
         held = {one.id: one for one in map(_raised, body["held"])}
         reminders = {
             one.id: (one, int(due)) for one, due in ((_raised(t), d) for t, d in body["reminders"])
@@ -171,7 +171,7 @@ def load_state(path: Path) -> NotificationState:
     except FileNotFoundError:
         return NotificationState(path)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, FeedError) as error:
-        log.error("%s: expected what was told so far, got %r; it begins anew", path, error)
+        log.error("%s: expected the state of notifications, got %r; beginning anew", path, error)
         return NotificationState(path)
 
 
@@ -194,7 +194,7 @@ class _ReportTries:
         self.count = 0
 
     def failed(self) -> float:
-        """Seconds until it is tried again; 0 if it is given up."""
+        """Counts a failure; returns the seconds until the next try, 0 to give up."""
         now = time.monotonic()
         self._began = now if self._began is None else self._began
         self.count += 1
@@ -206,7 +206,7 @@ class _ReportTries:
 
 
 class Notifier:
-    """One target, until `stop` is set."""
+    """Sends the notifications of one target, until `stop` is set."""
 
     def __init__(
         self,
@@ -225,7 +225,7 @@ class Notifier:
         self._report_tries = _ReportTries(config)
 
     def run(self) -> None:
-        """Tells the target of alerts until it is stopped."""
+        """Follows the feed and notifies the target, until it is stopped."""
         while not self._stop.is_set():
             try:
                 with Subscriber(
@@ -244,13 +244,13 @@ class Notifier:
             message = feed.receive(WAIT_SECONDS)
             if message is not None and not self._take(message):
                 return
-            if not self._tell_what_is_due():
+            if not self._notify_due():
                 return
             self._send_report()
             self.state.save()
 
     def _take(self, message: FeedItem) -> bool:
-        """Handles a message; returns whether it is settled, so that the position may move on."""
+        """Handles a message; returns whether the position may move on."""
         if isinstance(message, MissedMessages):
             log.error("notify %s: %s", self._name, message)
             if message.restarted:
@@ -280,37 +280,37 @@ class Notifier:
                 del state.held[id_]
                 log.info("notify %s: %s was over before quiet hours ended", self._name, id_)
             return True
-        return self._name not in message.notify or self._tell(message)
+        return self._name not in message.notify or self._notify(message)
 
     def _raised(self, message: AlertRaised) -> bool:
         if message.quiet_until and ns_of(message.quiet_until) > time.time_ns():
             self.state.held[message.id] = message
             return True
-        return self._tell_raised(message)
+        return self._notify_raised(message)
 
-    def _tell_raised(self, message: AlertRaised, *, again: bool = False) -> bool:
-        if not self._tell(message, again=again):
+    def _notify_raised(self, message: AlertRaised, *, again: bool = False) -> bool:
+        if not self._notify(message, again=again):
             return False
         if message.remind_seconds:
             due = time.time_ns() + round(message.remind_seconds * 1e9)
             self.state.reminders[message.id] = (message, due)
         return True
 
-    def _tell_what_is_due(self) -> bool:
-        """What waited for the end of quiet hours, and reminders."""
+    def _notify_due(self) -> bool:
+        """Sends alerts that waited for the end of quiet hours, and reminders that are due."""
         state, now = self.state, time.time_ns()
         for message in list(state.held.values()):
             if ns_of(message.quiet_until) <= now:
-                if not self._tell_raised(message):
+                if not self._notify_raised(message):
                     return False
                 del state.held[message.id]
         for message, due in list(state.reminders.values()):
-            if due <= now and not self._tell_raised(message, again=True):
+            if due <= now and not self._notify_raised(message, again=True):
                 return False
         return True
 
     def _send_report(self) -> None:
-        """Sends the report that is due. If that fails, alerts go on, and it is tried again."""
+        """Sends the report that is due. After a failure it is tried again; alerts go on."""
         now, state, tries = time.time_ns(), self.state, self._report_tries
         if self._schedule is None:
             return
@@ -335,8 +335,8 @@ class Notifier:
         self._report_tries = _ReportTries(self._config)
         state.reported = made.key
 
-    def _tell(self, message: AlertRaised | AlertCleared, *, again: bool = False) -> bool:
-        """Sends until it works or takes too long; returns whether that is settled."""
+    def _notify(self, message: AlertRaised | AlertCleared, *, again: bool = False) -> bool:
+        """Sends a notification until that works or takes too long; returns False at a stop."""
         title, body, kind = text_of(message, self._config.link, again=again)
         began, tries = time.monotonic(), 0
         policy = BackoffPolicy(self._config.retry_seconds, self._config.longest_retry_seconds)
@@ -345,7 +345,7 @@ class Notifier:
             why = self._sender.send(title, body, kind)
             if not why:
                 self.state.n_delivered += 1
-                log.info("notify %s: told of %s", self._name, message.id)
+                log.info("notify %s: sent %s", self._name, message.id)
                 return True
             tries += 1
             wait, elapsed = backoff.failed(), time.monotonic() - began
@@ -379,7 +379,7 @@ class Notifier:
 def text_of(
     message: AlertRaised | AlertCleared, link: str, *, again: bool = False
 ) -> tuple[str, str, str]:
-    """Title and body of a notification, and its kind as Apprise has it."""
+    """Title and body of a notification, and Apprise's name of its kind."""
     if isinstance(message, AlertCleared):
         head, kind = ("OVER" if not message.remaining else "PARTLY OVER"), "success"
         lines = [message.detail, f"Raised {_minute(message.since_utc)}"]
@@ -397,7 +397,7 @@ def _minute(utc: str) -> str:
 
 
 def senders(config: NotifyConfig) -> Mapping[str, Sender]:
-    """What sends to each target.
+    """The sender of each target.
 
     Raises:
         StreamtagError: an address cannot be used.
@@ -406,7 +406,7 @@ def senders(config: NotifyConfig) -> Mapping[str, Sender]:
 
 
 def run(path: Path) -> int:
-    """Tells all targets of a daemon's configuration until asked to end; returns the exit code.
+    """Runs the bridge of a daemon's configuration until asked to end; returns the exit code.
 
     Raises:
         StreamtagError: the configuration or an address cannot be used.

@@ -67,7 +67,7 @@ def replay(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Says what the rules would have raised, as the journal has it. Nobody is told.
+    """Prints the alerts that the rules would have raised in the journal. Nobody is notified.
 
     The daemon's health is not in a journal, and shares need an hour of it before the start.
     """

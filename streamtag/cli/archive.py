@@ -1,4 +1,4 @@
-"""The commands `streamtag archive …`: many recordings into Parquet, and questions to them."""
+"""The commands `streamtag archive …`: tag many recordings into Parquet, and query them."""
 
 import json
 import os
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from streamtag.model.bundle import BundleFile
 
 DEFAULT = "tag"
-"""The command that is meant if none is named."""
+"""The command to run if none is named."""
 LINE_SECONDS = 30.0
-"""Progress has a line so often where standard error is no terminal."""
+"""How often a line of progress is printed where standard error is no terminal."""
 LIMIT = 50
 
 
@@ -39,10 +39,10 @@ class FoundFormat(StrEnum):
 
 
 class TagUnlessNamed(TyperGroup):
-    """Takes paths where a command could stand: `streamtag archive /music -o OUT`."""
+    """Runs `tag` if the first argument is a path, as in `streamtag archive /music -o OUT`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Puts the command in front that is meant."""
+        """Inserts the default command if none is named."""
         if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
             args = [DEFAULT, *args]
         parsed: list[str] = super().parse_args(ctx, args)
@@ -56,7 +56,7 @@ archive = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-Model = Annotated[
+ModelOption = Annotated[
     Path | None,
     typer.Option("--model", "-m", help="Bundle to use instead of the one included."),
 ]
@@ -86,7 +86,7 @@ def tag(
         ),
     ],
     output: Annotated[str, typer.Option("--output", "-o", help="Folder or URL of the archive.")],
-    model: Model = None,
+    model: ModelOption = None,
     windows: Annotated[
         bool, typer.Option("--windows", help="Keep the probabilities of each window too.")
     ] = False,
@@ -94,7 +94,7 @@ def tag(
         bool, typer.Option("--embeddings", help="Keep an embedding of each recording too.")
     ] = False,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Streaming nets too see whole windows.")
+        bool, typer.Option("--exact", help="Give whole windows to streaming nets, too.")
     ] = False,
     retry: Annotated[
         bool, typer.Option("--retry", help="Tag recordings again that failed before.")
@@ -116,10 +116,10 @@ def tag(
         ),
     ] = None,
 ) -> None:
-    """Tags recordings that the archive lacks. This is what is done if no command is named.
+    """Tags the recordings that the archive does not have yet. It is the default command.
 
-    Started again it goes on with what is missing. A recording that is broken has a row that says
-    why; the exit code is then 1.
+    Started again, it continues with the recordings that are missing. A broken recording gets a row
+    with its error, and the exit code is then 1.
     """
     from streamtag.history.archive.cluster import run_archive
     from streamtag.history.archive.run import ArchiveJob
@@ -143,7 +143,7 @@ def tag(
     try:
         ended = run_archive(job, address, shown.update)
     except KeyboardInterrupt:
-        note("ended; the same command goes on with what is missing")
+        note("interrupted; the same command continues with the recordings that are missing")
         raise typer.Exit(130) from None
     shown.end(ended)
     raise typer.Exit(1 if ended.broken else 0)
@@ -166,8 +166,10 @@ def query(
             metavar="FILE", help="Those whose embeddings are nearest to this recording's."
         ),
     ] = None,
-    model: Model = None,
-    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0 for all.")] = LIMIT,
+    model: ModelOption = None,
+    limit: Annotated[
+        int, typer.Option(min=0, help="The most recordings to print; 0 for all.")
+    ] = LIMIT,
     format: Annotated[
         FoundFormat, typer.Option("--format", "-f", help="Format of the output.")
     ] = FoundFormat.TABLE,
@@ -223,7 +225,7 @@ def _need_pyarrow(folder: str) -> None:
 
 
 def _embedding(place: "Place", like: str, model: Path | None) -> list[float]:
-    """The embedding of a recording: as the archive has it, or else by the archive's model."""
+    """The embedding of a recording, from the archive or computed with the archive's model."""
     from streamtag.history.archive.files import open_place
     from streamtag.history.archive.query import stored_embedding
     from streamtag.history.archive.tables import ArchiveCard
@@ -255,13 +257,14 @@ def _table(columns: tuple[str, ...], rows: tuple[tuple[Any, ...], ...]) -> Table
 
 
 class _Shown:
-    """Progress on standard error: a line that changes on a terminal, else one now and then."""
+    """Shows progress on standard error: one line that changes on a terminal, else a line every
+    `LINE_SECONDS`."""
 
     def __init__(self) -> None:
         self._live, self._next = sys.stderr.isatty(), 0.0
 
     def update(self, progress: "ArchiveProgress") -> None:
-        """Shows how far it is, unless that was shown a moment ago."""
+        """Shows the progress, unless it was shown a moment ago."""
         if (now := time.monotonic()) < self._next:
             return
         self._next = now + (0.2 if self._live else LINE_SECONDS)
@@ -272,14 +275,14 @@ class _Shown:
             note(_line(progress))
 
     def end(self, progress: "ArchiveProgress") -> None:
-        """Shows the end."""
+        """Shows the final progress."""
         if self._live:
             sys.stderr.write("\r\033[K")
         note(_line(progress))
 
 
 def _line(progress: "ArchiveProgress") -> str:
-    """How far it is, for people."""
+    """The progress as a line of text."""
     text = f"{progress.before + progress.done} of {progress.total} recordings"
     if progress.before:
         text += f" ({progress.before} before)"

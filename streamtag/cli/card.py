@@ -16,7 +16,7 @@ from streamtag.model.signature import signature_path
 from streamtag.model.trial import is_known
 
 CHANCE = 1.5
-"""An error up to so many times the one expected by chance says nothing."""
+"""An error is reported only above this multiple of the error expected by chance."""
 SMALL = 0.02
 """An error of probabilities that nobody minds."""
 WORST = 5
@@ -63,7 +63,7 @@ def trust(file: BundleFile, signed: str = "") -> str:
 
 
 def calibration_words(table: Mapping[str, Any]) -> str:
-    """Says how far probabilities can be trusted.
+    """Describes how far probabilities can be trusted.
 
     Args:
         table: `error` and `bins` (`said`, `true`, `n`) as `reliability` computes them.

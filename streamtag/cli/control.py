@@ -32,8 +32,8 @@ Timeout = Annotated[
     float, typer.Option("--timeout", min=0.001, help="Seconds to wait for the answer.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-Stream = Annotated[str, typer.Argument(help="Name of a stream.")]
-Tagger = Annotated[str, typer.Argument(help="Name of a tagger.")]
+StreamName = Annotated[str, typer.Argument(help="Name of a stream.")]
+TaggerName = Annotated[str, typer.Argument(help="Name of a tagger.")]
 
 
 def _send(socket: Path | None, timeout: float, command: str, **fields: Any) -> Any:
@@ -150,19 +150,19 @@ def add(
 
 
 @ctl.command()
-def remove(name: Stream, socket: Socket = None, timeout: Timeout = CHANGE_SECONDS) -> None:
+def remove(name: StreamName, socket: Socket = None, timeout: Timeout = CHANGE_SECONDS) -> None:
     """Removes a stream. Its tags end."""
     print_json(_send(socket, timeout, "remove", name=name))
 
 
 @ctl.command()
-def pause(name: Stream, socket: Socket = None, timeout: Timeout = CHANGE_SECONDS) -> None:
+def pause(name: StreamName, socket: Socket = None, timeout: Timeout = CHANGE_SECONDS) -> None:
     """Closes a stream's source until it is resumed. Its tags end."""
     print_json(_send(socket, timeout, "pause", name=name))
 
 
 @ctl.command()
-def resume(name: Stream, socket: Socket = None, timeout: Timeout = CHANGE_SECONDS) -> None:
+def resume(name: StreamName, socket: Socket = None, timeout: Timeout = CHANGE_SECONDS) -> None:
     """Opens the source of a paused stream again. A file starts from its beginning."""
     print_json(_send(socket, timeout, "resume", name=name))
 
@@ -203,7 +203,7 @@ def unset(
 
 @ctl.command()
 def shadow(
-    tagger: Tagger,
+    tagger: TaggerName,
     bundle: Annotated[
         Path | None, typer.Argument(help="The shadow model. Without it, the shadow ends.")
     ] = None,
@@ -217,7 +217,7 @@ def shadow(
 
 @ctl.command()
 def swap(
-    tagger: Tagger,
+    tagger: TaggerName,
     bundle: Annotated[
         Path | None,
         typer.Argument(help="The new model. Default: the shadow, or the tagger's file again."),

@@ -87,7 +87,7 @@ def run_demo(
 ) -> int:
     """Plays a file through a daemon and shows its events; returns the exit code.
 
-    With `web` it then plays on in real time, in a terminal, and opens the wall.
+    With `web` it then plays on in real time, in a terminal, and opens wall and desk.
 
     Raises:
         StreamtagError: the file or the model cannot be used, or the daemon fails.
@@ -130,7 +130,7 @@ def _show_wall(console: Console, piece: Path, bundle: Path) -> None:
         console.print(f"{piece.name} now plays in real time, without sound. Ctrl-C ends it.\n")
         for page, path in (("wall", "/wall"), ("desk", "/")):
             console.print(f"  {page:8} [b]{address}{path}[/b]", highlight=False, soft_wrap=True)
-        webbrowser.open(f"{address}/wall")
+            webbrowser.open(f"{address}{path}")
         with suppress(KeyboardInterrupt):
             if daemon.process.wait():
                 raise daemon.failure()

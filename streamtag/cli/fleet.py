@@ -27,7 +27,7 @@ def status(
         bool, typer.Option("--stations", help="List all stations, and who has each.")
     ] = False,
 ) -> None:
-    """Lists the daemons, and what they have. Takes up to half a lease, to see who lives."""
+    """Lists the daemons and their stations. It takes up to half a lease to see which are alive."""
     from streamtag.config.config import load_config
     from streamtag.daemon.fleet.commands import fleet_status, with_bucket
 
@@ -90,7 +90,7 @@ def drain(
 def rebalance(config: ConfigFile) -> None:
     """Spreads the stations evenly, where `fleet.rebalance = false` leaves them where they are."""
     from streamtag.config.config import load_config
-    from streamtag.daemon.fleet.commands import order_rebalance, with_bucket
+    from streamtag.daemon.fleet.commands import request_rebalance, with_bucket
 
-    with_bucket(load_config(config), order_rebalance)
+    with_bucket(load_config(config), request_rebalance)
     note("stations move for a minute")

@@ -26,7 +26,7 @@ history = typer.Typer(
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-Journal = Annotated[
+JournalOption = Annotated[
     Path | None,
     typer.Option(
         "--journal",
@@ -61,7 +61,7 @@ T = TypeVar("T")
 @history.callback()
 def events(
     context: typer.Context,
-    journal: Journal = None,
+    journal: JournalOption = None,
     stream: Streams = None,
     tag: Tags = None,
     kind: Types = None,
@@ -104,7 +104,7 @@ def events(
 @history.command()
 def shares(
     context: typer.Context,
-    journal: Journal = None,
+    journal: JournalOption = None,
     stream: Streams = None,
     tag: Tags = None,
     since: Since = None,
@@ -144,7 +144,7 @@ def taggram(
     context: typer.Context,
     stream: Annotated[str, typer.Argument(help="Name of the stream.")],
     hour: Annotated[str, typer.Option(help="Hour to draw, UTC: 2026-11-21T10.")],
-    journal: Journal = None,
+    journal: JournalOption = None,
     tagger: Annotated[str, typer.Option(help="Tagger to draw, if there are several.")] = "",
     output: Annotated[
         Path | None,
@@ -196,9 +196,9 @@ def report(
     ] = None,
     tz: Annotated[str, typer.Option(help="Time zone. Default: this machine's.")] = "",
     lang: Annotated[str, typer.Option(help="Language of the page: en, de, es, fr.")] = "en",
-    journal: Journal = None,
+    journal: JournalOption = None,
 ) -> None:
-    """Says what was on: availability, speech and music, tags by hour, programme log, alerts.
+    """Prints what was on: availability, speech and music, tags by hour, programme log, alerts.
 
     Default: yesterday. Without --html and --csv it prints a table of hours, or of days.
 
@@ -245,7 +245,7 @@ def _write(path: Path, parts: Iterable[str]) -> None:
 @history.command()
 def clips(
     context: typer.Context,
-    journal: Journal = None,
+    journal: JournalOption = None,
     stream: Streams = None,
     since: Since = None,
     until: Until = None,
@@ -272,7 +272,7 @@ def clips(
 @history.command(name="log")
 def programme_log(
     context: typer.Context,
-    journal: Journal = None,
+    journal: JournalOption = None,
     stream: Streams = None,
     since: Since = None,
     until: Until = None,
@@ -289,7 +289,7 @@ def programme_log(
     """
     if as_csv + as_json + (parquet is not None) > 1:
         raise typer.BadParameter("one of --csv, --json, --parquet")
-    from streamtag.monitoring import section_log as log
+    from streamtag.monitoring import programme_log as log
 
     source, query = journal or context.obj, _query(stream, None, None, since, until)
     with _open(source) as opened:

@@ -136,7 +136,7 @@ def gateway(
     config: Annotated[Path, typer.Argument(help="A configuration with [nats], without streams.")],
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
-    """Shows what all daemons of a NATS say as one feed, with a journal, pages and bridges.
+    """Publishes the messages of all daemons on NATS as one feed, with journal, pages and bridges.
 
     It tags nothing, and runs until Ctrl-C or SIGTERM.
     """
@@ -157,7 +157,7 @@ def check(
     configs: Annotated[list[Path], typer.Argument(help="Configurations, TOML files.")],
     capacity: Annotated[
         bool,
-        typer.Option("--capacity", help="Also measure how many streams this machine bears."),
+        typer.Option("--capacity", help="Also measure how many streams this machine can process."),
     ] = False,
 ) -> None:
     """Checks configurations without starting anything: keys, values, files, models, addresses.

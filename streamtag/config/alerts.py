@@ -1,4 +1,4 @@
-"""The tables `[[alert]]`, what is worth telling somebody, and `[notify]`, how they are told."""
+"""The tables `[[alert]]`, the rules of alerts, and `[notify]`, how people are notified."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ from streamtag.config.fields import (
     check_one_secret,
 )
 
-Texts = Annotated[tuple[str, ...], Field(strict=False)]
+TextList = Annotated[tuple[str, ...], Field(strict=False)]
 Hour = Annotated[float, Field(gt=0, le=31 * 86_400)]
 
 OWN_KEYS: Mapping[str, tuple[str, ...]] = {
@@ -42,9 +42,9 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
     "share_above": ("share",),
 }
 TAG_CONDITIONS = ("tag_on", "tag_off", "share_below", "share_above")
-"""Those that are about tags: they need `tags` or `categories`."""
+"""Conditions on tags, which need `tags` or `categories`."""
 WITHOUT_DURATION = ("share_below", "share_above", "clipping", "gaps")
-"""Those that look at a time of their own, `within_seconds`."""
+"""Conditions that have a window of time of their own, `within_seconds`."""
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _QUIET = re.compile(
     r"(?:([a-z]{3}(?:,[a-z]{3})*) )?([01]\d|2[0-3]):([0-5]\d)-(?:([01]\d|2[0-3]):([0-5]\d)|24:00)",
@@ -74,20 +74,20 @@ class AlertConfig(ConfigTable):
         "health",
     ]
     """The condition."""
-    streams: Texts = ("*",)
-    """Names of the streams that it is about; `*` and `?` stand for other characters."""
+    streams: TextList = ("*",)
+    """Names of the streams that it applies to; `*` and `?` stand for other characters."""
     for_seconds: Annotated[float, Field(ge=0, le=31 * 86_400)] = 0.0
-    """The condition must hold for so long."""
-    tags: Texts = ()
+    """How long the condition must hold."""
+    tags: TextList = ()
     """Conditions of tags: names, with `*` and `?`. The condition is about any of them."""
-    categories: Texts = ()
+    categories: TextList = ()
     """Conditions of tags: all tags of these categories of the model's card, such as `genre`."""
     share: Annotated[float, Field(ge=0, le=1)] = 0.5
     """`share_below`, `share_above`: the part of the time in which one of the tags is on."""
     within_seconds: Hour = 3600.0
     """`share_…`, `gaps`, `clipping`: the sliding time that they look at."""
     at_least: Annotated[int, Field(ge=1, le=10**12)] = 1
-    """`gaps`: so many of them. `clipping`: so many samples."""
+    """Number of gaps (`gaps`), or of clipped samples (`clipping`)."""
     title: str = ""
     """`title`: a regular expression that occurs in the title; capitals do not matter."""
     states: Annotated[
@@ -106,9 +106,9 @@ class AlertConfig(ConfigTable):
     ] = ("journal", "feed", "engine", "bridges", "workers")
     """`health`: parts of the daemon that are watched."""
     clear_seconds: Annotated[float, Field(ge=0, le=86_400)] = 0.0
-    """It is over when the condition has not held for so long."""
+    """How long the condition must not hold before the alert is cleared."""
     cooldown_seconds: Annotated[float, Field(ge=0, le=31 * 86_400)] = 0.0
-    """After it was raised, it is not raised again for the same stream for so long."""
+    """How long after it was raised it is not raised again for the same stream."""
     group_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0
     """Streams that meet the condition within this time are one alert. The first waits so long."""
     severity: Literal["info", "warning", "critical"] = "warning"
@@ -116,13 +116,13 @@ class AlertConfig(ConfigTable):
     text: str = ""
     """For people, instead of a description of the condition."""
     notify: tuple[Name, ...] | None = Field(default=None, strict=False)
-    """Targets of `[notify]` that are told. None for all."""
+    """Targets of `[notify]` that are notified. None for all."""
     notify_cleared: bool = True
     """Tell them also when it is over."""
     remind_seconds: Annotated[float, Field(ge=0, le=31 * 86_400)] = 0.0
-    """Tell them again so often, until it is acknowledged or over; 0 for never."""
-    quiet: Texts = ()
-    """Quiet hours, such as `22:00-06:30` or `sat,sun 00:00-24:00`. What is raised then is told
+    """How often to send it again, until it is acknowledged or cleared; 0 for never."""
+    quiet: TextList = ()
+    """Quiet hours, such as `22:00-06:30` or `sat,sun 00:00-24:00`. Alerts raised then are sent
     when they end, unless it is over by then."""
     zone: Text = "UTC"
     """Time zone of the quiet hours, such as `Europe/Berlin`."""
@@ -219,7 +219,7 @@ class NotifyTarget(ConfigTable):
 
 
 class NotifyConfig(ConfigTable):
-    """The table `[notify]`: who is told of alerts, through Apprise. See docs/alerts.md."""
+    """The table `[notify]`: who is notified of alerts, through Apprise. See docs/alerts.md."""
 
     targets: Annotated[dict[Name, NotifyTarget], Field(min_length=1)]
     """By name."""
@@ -228,10 +228,10 @@ class NotifyConfig(ConfigTable):
     longest_retry_seconds: Annotated[float, Field(gt=0, le=86_400)] = 300.0
     """The longest such wait."""
     give_up_seconds: Seconds = 86_400.0
-    """A notification that fails for so long is given up; 0 for never."""
+    """How long to try to send a notification before it is given up; 0 for ever."""
     state: FilePath = ""
-    """Path, relative to the configuration file, of a folder that records what was told. Empty for
-    one beside the journal, or beside the configuration file where there is none."""
+    """Path, relative to the configuration file, of a folder for the state of notifications.
+    Empty for one beside the journal, or beside the configuration file where there is none."""
     link: Text = ""
     """Address of the web page, which every notification ends with. Empty for none."""
 

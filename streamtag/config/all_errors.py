@@ -14,7 +14,7 @@ from streamtag.config.config import Config, validate
 from streamtag.config.stream import ANY_KIND
 
 ROUNDS = 100
-"""Faulty parts are removed at most so often."""
+"""The most times that a faulty part is removed."""
 _MISSING = "missing key "
 _NAMED = (["taggers"], ["languages"], ["notify", "targets"])
 """Tables of tables that others name."""

@@ -15,7 +15,7 @@ class BackoffPolicy:
     longest: float = 60.0
     """The wait doubles with every failure up to this."""
     healthy: float = 30.0
-    """After it has worked for so long, the wait starts from `first` again."""
+    """How long it must work until the wait starts from `first` again."""
     tries: int = 3
     """Persistent failures in a row after which the circuit breaker opens."""
     slow: float = 300.0
@@ -39,7 +39,7 @@ class Backoff:
         return self._persistent >= self._policy.tries
 
     def worked(self, seconds: float = math.inf) -> None:
-        """Counts a success that has lasted for so many seconds by now."""
+        """Counts a success that has lasted for `seconds` by now."""
         self._persistent = 0
         if seconds >= self._policy.healthy:
             self._failures = 0

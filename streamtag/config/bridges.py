@@ -163,9 +163,9 @@ class MqttConfig(ConfigTable):
     tags: tuple[str, ...] | None = Field(default=None, strict=False)
     """The only tags that are published. None for all that can become active."""
     scores_seconds: Seconds = 0.0
-    """Scores are published at most so often; 0 for never."""
+    """The shortest time between two publications of scores; 0 for never."""
     mood_seconds: Seconds = 0.0
-    """The mood is published at most so often; 0 for never."""
+    """The shortest time between two publications of the mood; 0 for never."""
     keepalive_seconds: Annotated[int, Field(ge=5, le=3600)] = 30
     """Silence after which either side looks whether the other is there; a bridge that has vanished
     is `offline` after one and a half times as long."""
@@ -221,7 +221,7 @@ class OscConfig(ConfigTable):
     tags: tuple[str, ...] | None = Field(default=None, strict=False)
     """The only tags that are sent. None for all that can become active."""
     scores_seconds: Seconds = 0.0
-    """Scores are sent at most so often; 0 for never."""
+    """The shortest time between two scores of a tag; 0 for never."""
     mood: bool = True
     """Also send the mood of each stream, once a second."""
     repeat_seconds: Annotated[float, Field(ge=0.5, le=3600)] = 5.0
@@ -293,7 +293,7 @@ class WebhookConfig(ConfigTable):
     longest_retry_seconds: Annotated[float, Field(gt=0, le=86_400)] = 300.0
     """The longest such wait."""
     give_up_seconds: Seconds = 3600.0
-    """A request that fails for so long is given up; 0 for never."""
+    """How long to try to send a request before it is given up; 0 for ever."""
     position: FilePath = ""
     """Path, relative to the configuration file, of the file that records what was delivered. Empty
     for one beside the journal, or beside the configuration file where there is none."""

@@ -30,7 +30,7 @@ def _cause(text: str) -> str:
     return text
 
 
-Cause = Annotated[str, AfterValidator(_cause)]
+ClipCause = Annotated[str, AfterValidator(_cause)]
 
 
 class ClipsConfig(ConfigTable):
@@ -38,7 +38,7 @@ class ClipsConfig(ConfigTable):
 
     folder: FilePath = Field(default="clips", validate_default=True)
     """Path, relative to the configuration file, of the clips. The folder is made."""
-    on: Annotated[tuple[Cause, ...], Field(strict=False, min_length=1)] = (
+    on: Annotated[tuple[ClipCause, ...], Field(strict=False, min_length=1)] = (
         "silence_on",
         "alert_raised",
     )
@@ -48,9 +48,9 @@ class ClipsConfig(ConfigTable):
     rate: Literal[8000, 12000, 16000, 24000, 48000] = 16000
     """Hz of what is kept; one channel, 16 bits."""
     before_seconds: Seconds = 10.0
-    """A clip begins so long before its event."""
+    """How long before its event a clip begins."""
     after_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0
-    """A clip ends so long after the end of its event."""
+    """How long after the end of its event a clip ends."""
     longest_seconds: Annotated[float, Field(ge=1, le=86_400)] = 300.0
     """A clip is never longer."""
     format: Literal["flac", "opus"] = "flac"

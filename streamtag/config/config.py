@@ -176,7 +176,7 @@ class Config(ConfigTable):
     alert: tuple[AlertConfig, ...] = Field(default=(), strict=False)
     """Rules: what is worth telling somebody."""
     notify: NotifyConfig | None = None
-    """Who is told. None for nobody: alerts are on the feed alone."""
+    """Who is notified of alerts. None for nobody: alerts are only on the feed."""
     report: ReportConfig | None = None
     """Reports that are sent. None for none."""
     languages: dict[Name, dict[str, str]] = Field(default={})

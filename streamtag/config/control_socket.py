@@ -10,7 +10,7 @@ from typing import Any
 from streamtag.errors import ControlError
 
 LONGEST = 65_536
-"""A request has at most so many bytes."""
+"""The most bytes of a request."""
 
 
 def default_path() -> Path:

@@ -17,14 +17,14 @@ class FleetConfig(ConfigTable):
     """The table `[fleet]`: many daemons that share one set of stations. See docs/fleet.md."""
 
     name: Name = "streamtag"
-    """Of the fleet. Two fleets on one NATS need different values of `nats.prefix`, too."""
+    """Name of the fleet. Two fleets on one NATS need different values of `nats.prefix`, too."""
     daemon: Annotated[str, Field(pattern=r"^([A-Za-z0-9._-]{1,64})?$")] = ""
     """Name of this daemon, which no other of the fleet has. Empty for the machine's name."""
     capacity: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
-    """Number of stations that this daemon can bear. 0 to measure it at the start, as
+    """Number of stations that this daemon can process. 0 to measure it at the start, as
     `streamtag check --capacity` does, which takes some seconds."""
     lease_seconds: Annotated[float, Field(ge=3, le=300)] = 6.0
-    """A daemon that is not heard of for so long has its stations taken over. The same in all
+    """How long a daemon may be unreachable until others take its stations. The same in all
     daemons of the fleet."""
     rebalance: bool = True
     """Whether stations move to daemons that have fewer than their share. Otherwise only free ones

@@ -16,7 +16,7 @@ from streamtag.errors import FeedError
 from streamtag.feed.nats.connection import NatsOptions, options_of
 from streamtag.feed.nats.subjects import KEPT, PASSING, PREFIX
 
-NatsTopic = Literal["event", "alert", "clip", "section", "scores", "mood", "level", "stats"]
+NatsTopicKind = Literal["event", "alert", "clip", "section", "scores", "mood", "level", "stats"]
 
 
 class NatsConfig(ConfigTable):
@@ -59,7 +59,7 @@ class NatsConfig(ConfigTable):
     needs one of its own."""
     replicas: Annotated[int, Field(ge=1, le=5)] = 1
     """Number of servers that keep each message: 1, or 3 in a cluster of three."""
-    topics: tuple[NatsTopic, ...] = Field(
+    topics: tuple[NatsTopicKind, ...] = Field(
         default=("event", "alert", "clip", "section", "scores", "mood"), strict=False
     )
     """Kinds of topics that are published."""

@@ -26,7 +26,7 @@ class StreamKeys(ConfigTable):
     connect_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
     """The longest wait for the first audio of a new connection."""
     stall_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
-    """A source without audio for so long counts as lost."""
+    """How long a source may deliver no audio before it counts as lost."""
     retry_seconds: Annotated[float, Field(gt=0, le=3600)] = 1.0
     """Wait before the first new try to connect. It doubles with every failure."""
     longest_retry_seconds: Annotated[float, Field(gt=0, le=86_400)] = 60.0

@@ -1,4 +1,4 @@
-"""How many streams this machine bears with a configuration: `streamtag check --capacity`.
+"""Measures how many streams this machine can process: `streamtag check --capacity`.
 
 The configuration's models tag a few streams of made-up audio, as fast as the machine can, in blocks
 of 100 ms as live streams have them. ffmpeg decodes a minute of MP3. Both take CPU time, which is
@@ -36,7 +36,7 @@ windows at the same time."""
 N_STREAMS = 16
 RATE, BLOCK = 44100, 4410
 SECONDS = 2.0
-"""A measurement takes so much CPU time, and not less than a hop of every model."""
+"""CPU time of a measurement. It takes at least one hop of every model."""
 DECODED_SECONDS = 60
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MEGABYTE = 2**20
@@ -57,7 +57,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How many streams a machine bears."""
+    """The number of streams that a machine can process."""
 
     per_core: int
     """That one engine tags on a core of its own, decoded elsewhere."""
@@ -82,7 +82,7 @@ def measure(config: Config) -> Measurement:
 
 
 def capacity(found: Measurement, cpus: int, workers: int, free_memory: float) -> Capacity:
-    """What a machine bears.
+    """The capacity of a machine.
 
     Args:
         found: of one stream.
@@ -131,7 +131,7 @@ def report(config: Config) -> list[str]:
 
 
 def machine_capacity(config: Config) -> tuple[int, str]:
-    """How many streams this machine bears, and what there is too little of for more."""
+    """The number of streams that this machine can process, and what limits it."""
     cpus = len(os.sched_getaffinity(0))
     workers = number_of_workers(config.engine, cpus)
     found = capacity(measure(config), cpus, workers, _free_memory())
@@ -188,7 +188,7 @@ class _Player:
         return self._round * BLOCK / RATE
 
     def play(self, seconds: float) -> None:
-        """Feeds so much audio and encodes what comes out."""
+        """Feeds `seconds` of audio, and encodes the events."""
         for _ in range(round(seconds * RATE / BLOCK)):
             blocks = []
             for i, late in enumerate(self._late):

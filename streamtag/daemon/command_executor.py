@@ -28,9 +28,9 @@ from streamtag.daemon.check import checked_config
 from streamtag.daemon.control import (
     AckCommand,
     AddCommand,
+    ControlRequest,
     ModelCommand,
     PlainCommand,
-    Request,
     SetCommand,
     StreamCommand,
 )
@@ -61,7 +61,7 @@ from streamtag.monitoring.alerts import AlertEngine
 log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 30.0
-"""A swap waits at most so long until the new model has enough audio of every stream."""
+"""How long a swap waits at most until the new model has enough audio of every stream."""
 SETTLE_POLL_SECONDS = 0.05
 """How often a swap looks whether it has."""
 CHANGEABLE = {"taggers", "streams", "defaults", "languages"}
@@ -110,7 +110,7 @@ class CommandExecutor:
         self._begun, self._closing = time.monotonic(), threading.Event()
         self._changes, self._questions = _Lane(self._change_for), _Lane(self._answer_to)
 
-    def submit(self, request: Request | StreamsChange) -> Future[object]:
+    def submit(self, request: ControlRequest | StreamsChange) -> Future[object]:
         """Submits a request, whose result or StreamtagError comes later."""
         is_question = isinstance(request, AckCommand) or (
             isinstance(request, PlainCommand) and request.command != "reload"
@@ -123,7 +123,7 @@ class CommandExecutor:
         self._changes.close()
         self._questions.close()
 
-    def _answer_to(self, request: Request | StreamsChange) -> object:
+    def _answer_to(self, request: ControlRequest | StreamsChange) -> object:
         """The result of a command that changes no stream."""
         if isinstance(request, AckCommand):
             return self._acknowledge(request)
@@ -183,7 +183,7 @@ class CommandExecutor:
             "counters": dict(self._counters()),
         }
 
-    def _change_for(self, request: Request | StreamsChange) -> object:
+    def _change_for(self, request: ControlRequest | StreamsChange) -> object:
         """Makes the change of a request; returns its result."""
         self._refuse_what_is_the_fleets(request)
         match request:
@@ -212,7 +212,7 @@ class CommandExecutor:
         new = checked_config(self._path, partial(restart_needed, self.config))
         for call in self.on_reload:
             call(new)
-        if new.fleet is not None:  # the fleet says which streams run here
+        if new.fleet is not None:  # the fleet decides which streams run here
             streams = {"streams": self.config.streams, "exit_when_done": False}
             new = new.model_copy(update=streams)
         keys = self._output.reload_keys()
@@ -222,7 +222,7 @@ class CommandExecutor:
         log.info("configuration %s accepted", self._path)
         return result
 
-    def _refuse_what_is_the_fleets(self, request: Request | StreamsChange) -> None:
+    def _refuse_what_is_the_fleets(self, request: ControlRequest | StreamsChange) -> None:
         """A client cannot add or remove streams of one daemon of a fleet."""
         if self.config.fleet is None:
             return
@@ -361,16 +361,16 @@ class CommandExecutor:
 class _Lane:
     """A thread that executes requests one after another."""
 
-    def __init__(self, execute: Callable[[Request | StreamsChange], object]) -> None:
+    def __init__(self, execute: Callable[[ControlRequest | StreamsChange], object]) -> None:
         self._execute = execute
-        self._waiting: queue.SimpleQueue[tuple[Request | StreamsChange, Future[object]] | None]
-        self._waiting = queue.SimpleQueue()
+        Waiting = tuple[ControlRequest | StreamsChange, Future[object]]
+        self._waiting = queue.SimpleQueue[Waiting | None]()
         self.busy = False
         """Whether a request is being executed."""
         self._closed = False
         threading.Thread(target=self._run, name="commands", daemon=True).start()
 
-    def put(self, request: Request | StreamsChange) -> Future[object]:
+    def put(self, request: ControlRequest | StreamsChange) -> Future[object]:
         result = Future[object]()
         result.set_running_or_notify_cancel()  # from now on nobody can cancel it
         self._waiting.put((request, result))
@@ -394,7 +394,7 @@ class _Lane:
             else:
                 result.set_result(answer)
 
-    def _answer(self, request: Request | StreamsChange) -> object:
+    def _answer(self, request: ControlRequest | StreamsChange) -> object:
         """The result of a request, or why there is none."""
         if self._closed:
             return ControlError("the daemon stops")

@@ -87,16 +87,18 @@ class ModelCommand(_Command):
     sha256: Checksum | None = None
 
 
-Request = PlainCommand | AckCommand | StreamCommand | AddCommand | SetCommand | ModelCommand
-_REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="command")])
+ControlRequest = PlainCommand | AckCommand | StreamCommand | AddCommand | SetCommand | ModelCommand
+_REQUEST: TypeAdapter[ControlRequest] = TypeAdapter(
+    Annotated[ControlRequest, Field(discriminator="command")]
+)
 COMMANDS: dict[str, type[_Command]] = {
     name: kind
-    for kind in get_args(Request)
+    for kind in get_args(ControlRequest)
     for name in get_args(kind.model_fields["command"].annotation)
 }
 
 
-def parse_request(line: bytes) -> Request:
+def parse_request(line: bytes) -> ControlRequest:
     """Parses one line.
 
     Raises:
@@ -118,7 +120,7 @@ def parse_request(line: bytes) -> Request:
     raise ControlError(f"request: {words}; got {line[:80]!r}")
 
 
-def reply(request: Request | None, result: object) -> bytes:
+def reply(request: ControlRequest | None, result: object) -> bytes:
     """The line of a reply. An exception as `result` means that the request failed."""
     failed = isinstance(result, Exception)
     body: dict[str, Any] = {"ok": not failed, "error" if failed else "result": result}
@@ -143,7 +145,7 @@ class ControlServer:
         ControlError: another daemon has the path, or it cannot be used.
     """
 
-    def __init__(self, path: Path, submit: Callable[[Request], Future[object]]) -> None:
+    def __init__(self, path: Path, submit: Callable[[ControlRequest], Future[object]]) -> None:
         self.path, self._submit = path, submit
         self._lock, listener = _bind(path)
         self._clients: dict[asyncio.StreamWriter, bool] = {}  # oldest first; whether it is busy

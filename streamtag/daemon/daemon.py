@@ -47,9 +47,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.1
-"""The main thread looks for signals and runs its periodic tasks so often."""
+"""How often the main thread checks for signals and runs its periodic tasks."""
 LINGER_SECONDS = 0.5
-"""Subscribers have so long at the end to fetch what is left."""
+"""How long subscribers may take at the end to receive the last messages."""
 STOP_SECONDS = 2.0
 """What engines and feed need less than this to end is left to the bridges."""
 CLIPS_SECONDS = 60.0
@@ -73,7 +73,7 @@ class Daemon:
     def __init__(self, config: Config, path: Path | None = None) -> None:
         self._fleet: FleetAgent | None = None
         gate, whole = (LeaseGate() if config.fleet else None), config
-        if config.fleet:  # which streams run here is said by the fleet
+        if config.fleet:  # the fleet decides which streams run here
             config = config.model_copy(update={"streams": {}, "exit_when_done": False})
         self._monitor = Monitor()
         self._alerts = open_alerts(config)

@@ -107,7 +107,7 @@ class TaggerCost:
     """What a model costs."""
 
     seconds: float
-    """Of one call for a whole window."""
+    """Seconds of one call for a whole window."""
     streaming: bool
     """Whether each stretch of a stream goes through the model once, however windows overlap."""
 

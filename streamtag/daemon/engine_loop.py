@@ -56,16 +56,16 @@ from streamtag.model.watchdog import CallLimits
 log = logging.getLogger(__name__)
 
 SCORING_SECONDS = 0.02
-"""The engine takes new audio after so long, though more windows are due."""
+"""How long the engine scores windows that are due before it takes new audio."""
 LAST_SECONDS = 1.0
-"""The last windows are scored for so long at the end."""
+"""How long the last windows are scored at the end."""
 
 
 SHORTEST_CALL, LONGEST_CALL = 1.0, 5.0
 """Seconds that all taggers wait for one when its model hangs. The watchdogs of engines and of
 systemd wait longer."""
 GIVEN_UP = 10.0
-"""A model whose call takes so many times the slack is loaded anew."""
+"""A model is loaded anew if a call takes this multiple of the slack."""
 
 
 def call_limits(engine: EngineConfig) -> CallLimits:
@@ -75,7 +75,7 @@ def call_limits(engine: EngineConfig) -> CallLimits:
 
 
 class LoopOwner(Protocol):
-    """Who runs an engine's loop. Both methods are called by the engine's thread."""
+    """Runs an engine's loop. Both methods are called by the engine's thread."""
 
     def until_task(self) -> float:
         """Seconds until `end_round` has something to do."""

@@ -14,7 +14,7 @@ from streamtag.engine.counters import Histogram, Series
 log = logging.getLogger(__name__)
 
 STUCK_SECONDS = 2.0
-"""The engine's thread may take so long to end before it is left behind."""
+"""How long to wait for the engine's thread to end."""
 
 
 class EngineThread:

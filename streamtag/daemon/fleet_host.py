@@ -1,4 +1,4 @@
-"""A daemon in its fleet: what the fleet's part in it asks of the rest."""
+"""Connects the agent of a fleet to the daemon's commands and output."""
 
 import logging
 import pickle
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class FleetHost:
-    """The executor of commands and the output, for the fleet."""
+    """Gives a `FleetAgent` access to the executor of commands and the output."""
 
     def __init__(self, executor: CommandExecutor, output: EventOutput) -> None:
         self._executor, self._output = executor, output
@@ -59,7 +59,7 @@ def open_fleet(
 
 
 def _tables(config: Config) -> dict[str, Any]:
-    """The tables of all streams, as JSON has them."""
+    """The tables of all streams, with values that JSON has."""
     tables: dict[str, Any] = config.model_dump(mode="json", exclude_unset=True)["streams"]
     return tables
 
@@ -72,10 +72,10 @@ print(*machine_capacity(pickle.load(sys.stdin.buffer)))
 
 
 def _measured(config: Config) -> float:
-    """The capacity of this machine, measured by a process of its own.
+    """Measures the capacity of this machine in a process of its own; a number of streams.
 
     Raises:
-        FleetError: it cannot be measured.
+        FleetError: measuring has failed.
     """
     done = subprocess.run(
         [sys.executable, "-c", _MEASURE], input=pickle.dumps(config), capture_output=True
@@ -86,5 +86,5 @@ def _measured(config: Config) -> float:
             f"fleet.capacity: expected to measure it, got {why[-1]}; set it to a number of streams"
         )
     streams, bound_by = done.stdout.decode().split()
-    log.info("fleet: this machine bears about %s streams; bound by: %s", streams, bound_by)
+    log.info("fleet: capacity of this machine: about %s streams, limited by %s", streams, bound_by)
     return max(1.0, float(streams))

@@ -1,7 +1,8 @@
-"""The gateway: what all daemons say in NATS JetStream, as one feed with a journal of its own.
+"""The gateway: publishes the messages of all daemons in NATS JetStream as one ZeroMQ feed.
 
-Everything that follows a daemon (the pages, history, reports, other bridges, subscribers over
-ZeroMQ) follows a gateway in the same way, and so sees the whole fleet. It tags nothing.
+It has a journal of its own. Whatever follows a daemon (the pages, history, reports, other bridges,
+subscribers over ZeroMQ) follows a gateway in the same way, and so sees the whole fleet. A gateway
+tags nothing.
 """
 
 import json
@@ -22,7 +23,7 @@ from streamtag.errors import ConfigError, FeedError
 from streamtag.feed.atomic_file import atomic_file
 from streamtag.feed.client.stream_state import StreamStates
 from streamtag.feed.client.subscriber import Subscriber
-from streamtag.feed.client.tracker import FeedItem, MissedMessages
+from streamtag.feed.client.tracker import FeedItem, MissedMessages, Positions, positions_in
 from streamtag.feed.messages import Message, TagOff, dump
 from streamtag.feed.publisher import READY
 from streamtag.feed.timestamps import rfc3339
@@ -31,30 +32,27 @@ from streamtag.history.history import History
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.1
-"""The bridges are looked after this often."""
+"""How often dead bridges are restarted."""
 SAVE_SECONDS = 1.0
-"""A position is written this long after it was reached: the journal has its messages then."""
+"""How long after it was reached a position is written: the journal has its messages by then."""
 MOST_WAITING = 5000
-"""With so many messages on the way to the journal no more are taken."""
+"""The most messages that wait for the journal before no more are received."""
 BATCH = 500
-"""Messages that are published at a time."""
+"""The most messages that are published at a time."""
 REPEATS = 20_000
-"""After a crash so many messages of the journal are looked at: they may come again."""
+"""How many messages of the journal are compared after a crash, because they may come again."""
 LINGER_SECONDS = 0.5
-"""How long subscribers may take for the last messages."""
+"""How long subscribers may take to receive the last messages."""
 BRIDGE_SECONDS = 2.0
 """How long bridges may take to end."""
 
-Positions = dict[str, tuple[str, int]]
-"""Topic -> epoch and number of the last message that was taken."""
-
 
 class Gateway:
-    """Publishes what the daemons of a NATS say.
+    """Publishes the messages of all daemons that publish to one NATS cluster.
 
     Args:
-        config: checked; with a table `[nats]`.
-        path: of its file.
+        config: checked; has a table `[nats]`.
+        path: of the configuration file.
 
     Raises:
         StreamtagError: an address or the journal cannot be used.
@@ -65,12 +63,12 @@ class Gateway:
         self._options = self._nats.options()
         self._position = Path(f"{config.feed.journal}.nats") if config.feed.journal else None
         self._taken = load_positions(self._position)
-        self._output = EventOutput(  # without positions everything is said again
+        self._output = EventOutput(  # without positions everything is published again
             config.feed, Monitor(), log_style=config.log.style, recovers=not self._taken
         )
         publisher = self._output.publisher
         self.address = self._output.address
-        """Where the feed is."""
+        """Address of the feed."""
         kinds = [kind for kind in KINDS if kind.name != "nats"]
         self._bridges = BridgeSupervisor(
             config, path, publisher.address, publisher.journal_path, kinds
@@ -107,7 +105,7 @@ class Gateway:
         )
 
     def _take(self, feed: Subscriber) -> None:
-        """Publishes the next messages, those together that have arrived together."""
+        """Receives messages, and publishes those together that have arrived together."""
         batch: list[Message] = []
         seconds = TICK_SECONDS
         while len(batch) < BATCH:
@@ -126,7 +124,7 @@ class Gateway:
         self._taken |= getattr(feed, "marks", {})
 
     def _renewed(self, item: FeedItem) -> Iterator[Message]:
-        """What is to be published for an item."""
+        """The messages to publish for a received item."""
         if isinstance(item, MissedMessages):
             log.warning("%s", item)
             if item.topic.startswith("event/"):
@@ -140,7 +138,7 @@ class Gateway:
         yield item
 
     def _endings(self, stream: str) -> Iterator[Message]:
-        """Ends what was on in a stream of which messages are lost."""
+        """The ends of the tags that were on in a stream whose messages were lost."""
         state = self._states[stream]
         newest = state.newest
         if newest is None:
@@ -164,7 +162,8 @@ class Gateway:
                 yield ending
 
     def _newest_messages(self) -> set[bytes]:
-        """What the journal has newest: the positions may be older; and the states of streams."""
+        """Reads the states of streams, and the contents of the newest messages, from the journal.
+        The positions may be older than these messages, which are then received again."""
         path = self._output.publisher.journal_path
         if path is None or not self._taken:
             return set()
@@ -194,12 +193,11 @@ class Gateway:
 
 
 def load_positions(path: Path | None) -> Positions:
-    """The positions in a file; none without one, or if it is damaged."""
+    """Reads positions from a file; none if there is no file, or if it is damaged."""
     if path is None:
         return {}
     try:
-        topics = json.loads(path.read_bytes())["topics"]
-        return {str(topic): (str(epoch), int(seq)) for topic, (epoch, seq) in topics.items()}
+        return positions_in(json.loads(path.read_bytes())["topics"])
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -208,7 +206,7 @@ def load_positions(path: Path | None) -> Positions:
 
 
 def _contents(message: Message) -> bytes:
-    """A message without its numbers."""
+    """A message without its epoch and number."""
     return dump(replace(message, epoch="", seq=0))
 
 

@@ -22,12 +22,12 @@ class _OpenStream:
     at: int
     """One past the last sample that any event was about."""
     tags: dict[tuple[str, str], TagStarted] = field(default_factory=dict)
-    """Those that are on, by tagger and tag."""
+    """The active tags, by tagger and tag."""
     silence: SilenceStarted | None = None
 
 
 class OpenStreams:
-    """The open streams of a worker, as its events tell."""
+    """The open streams of a worker, according to its events."""
 
     def __init__(self) -> None:
         self._streams: dict[str, _OpenStream] = {}

@@ -13,7 +13,7 @@ from typing import Any
 
 from streamtag.config.feed import FeedConfig
 from streamtag.daemon.fleet.gate import LeaseGate
-from streamtag.daemon.ops.logs import Style
+from streamtag.daemon.ops.logs import LogStyle
 from streamtag.daemon.ops.monitor import Monitor
 from streamtag.daemon.relay_process import RelayProcess
 from streamtag.engine.counters import Series, series
@@ -59,7 +59,7 @@ class EventOutput:
         observers: make further messages of those that are published.
         log_style: of the process of the public sockets.
         recovers: whether what an earlier process has left open is closed.
-        gate: what may be said, in a fleet.
+        gate: which events may be published, in a fleet.
 
     Raises:
         FeedError: an address or the keys cannot be used.
@@ -70,7 +70,7 @@ class EventOutput:
         config: FeedConfig,
         monitor: Monitor,
         observers: Sequence[Observer] = (),
-        log_style: Style = "text",
+        log_style: LogStyle = "text",
         *,
         recovers: bool = True,
         gate: LeaseGate | None = None,
@@ -277,7 +277,7 @@ def shadow_series(reports: Mapping[str, Mapping[str, Any]]) -> dict[Series, floa
 
 
 class MoodStep:
-    """Adds the mood to the scores of each tagger that says anything of moods."""
+    """Adds the mood to the scores of each tagger that knows moods."""
 
     def __init__(self) -> None:
         self._planes: dict[str, MoodPlane] = {}  # by tagger
@@ -348,7 +348,7 @@ def _private_address(resources: ExitStack) -> str:
     return f"ipc://{folder}/{_PRIVATE_NAME}"
 
 
-def _start_relay(config: FeedConfig, publisher: Publisher, style: Style) -> RelayProcess:
+def _start_relay(config: FeedConfig, publisher: Publisher, style: LogStyle) -> RelayProcess:
     assert publisher.journal_path is not None
     curve = None
     if config.secret_key:

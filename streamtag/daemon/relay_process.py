@@ -21,22 +21,22 @@ from multiprocessing.connection import Connection
 from queue import Empty, SimpleQueue
 from typing import Any, cast
 
-from streamtag.daemon.ops.logs import Style, configure_logging
+from streamtag.daemon.ops.logs import LogStyle, configure_logging
 from streamtag.errors import FeedError
 from streamtag.feed.relay import Relay, RelayPlan
 
 log = logging.getLogger(__name__)
 
 BIND_SECONDS = 60.0
-"""The first relay of a daemon may take so long to be ready."""
+"""How long the first relay of a daemon may take to be ready."""
 ANSWER_SECONDS = 10.0
-"""The relay may take so long to read the keys again."""
+"""How long the relay may take to read the keys again."""
 SHORT_SECONDS, PAUSE_SECONDS = 1.0, 0.25
 """After a relay that lived for less than the first time, the next one waits for the second."""
 DRAIN_SECONDS, LINGER_SECONDS = 1.0, 0.5
 """At the end the daemon's last messages have so long to come, and subscribers to fetch them."""
 END_SECONDS = 2.5
-"""The process may take so long to end before it is killed."""
+"""How long the process may take to end before it is killed."""
 REPORT_SECONDS = 0.5
 """How often the relay reports how much it has refused, if that has changed."""
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -55,7 +55,7 @@ class RelayProcess:
         FeedError: an address or the keys cannot be used.
     """
 
-    def __init__(self, plan: RelayPlan, style: Style = "text", *, verbose: bool = False) -> None:
+    def __init__(self, plan: RelayPlan, style: LogStyle = "text", *, verbose: bool = False) -> None:
         self._plan, self._arguments = plan, (style, str(int(verbose)))
         self.addresses: list[str] = []
         """Where the views are, the feed's own first."""
@@ -208,12 +208,12 @@ class RelayProcess:
 
 
 def main(number: str, style: str, verbose: str) -> int:
-    """Relays until the daemon says that it ends, or is gone; returns the exit code."""
+    """Relays until the daemon's goodbye, or until it is gone; returns the exit code."""
     for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(one, signal.SIG_IGN)  # they are for the daemon; the goodbye is still to come
     with suppress(AttributeError, OSError):  # Linux alone can do it; others rely on the socket
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    configure_logging(cast(Style, style), verbose=verbose == "1")
+    configure_logging(cast(LogStyle, style), verbose=verbose == "1")
     with Connection(int(number)) as connection, suppress(EOFError, OSError):
         plan: RelayPlan = connection.recv()
         try:

@@ -44,7 +44,7 @@ REPORT_SECONDS = 0.5
 
 
 class WorkerOutput:
-    """Collects what an engine has to say until it is sent. The engine's thread alone uses it."""
+    """Collects the output of an engine until it is sent. Only the engine's thread uses it."""
 
     def __init__(self) -> None:
         self.shadows = ShadowFilter()
@@ -113,7 +113,7 @@ class Worker:
         self._busy_seconds, self._reported_at = 0.0, 0.0
 
     def run(self) -> bool:
-        """Works until the daemon says otherwise. False if the engine failed."""
+        """Works until the daemon ends it. False if the engine failed."""
         self._channel.send(Output(self._output.take()), Ready(self._loop.costs()))
         threading.Thread(target=self._receive, name="commands", daemon=True).start()
         self._loop.run(self)

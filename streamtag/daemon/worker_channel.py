@@ -1,4 +1,4 @@
-"""What a daemon and its workers say to each other, over a Unix socket.
+"""The messages between a daemon and its workers, over a Unix socket.
 
 Each frame is a length and a pickle. Both ends are one program and one user. A worker that is killed
 in the middle of a frame leaves nothing of it.

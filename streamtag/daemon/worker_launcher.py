@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Never, cast
 
-from streamtag.daemon.ops.logs import Style, configure_logging
+from streamtag.daemon.ops.logs import LogStyle, configure_logging
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 REAP_SECONDS = 1.0
 """How often the launcher looks for workers that have ended."""
 END_SECONDS = 1.0
-"""The launcher may take so long to end before it is killed."""
+"""How long the launcher may take to end before it is killed."""
 _MODULE = "streamtag.daemon.worker_launcher"
 _WORKER, _HAS_GPU = b"w", b"g"
 
@@ -43,7 +43,7 @@ class Launcher:
 
     def __init__(
         self,
-        style: Style = "text",
+        style: LogStyle = "text",
         *,
         verbose: bool = False,
         program: Sequence[str] = ("-m", _MODULE),
@@ -117,7 +117,7 @@ def main(number: str, style: str, verbose: str) -> None:
     from streamtag.daemon.memory import freeze_garbage_collector, keep_freed_memory
     from streamtag.daemon.worker import run_worker
 
-    configure_logging(cast(Style, style), verbose=verbose == "1")
+    configure_logging(cast(LogStyle, style), verbose=verbose == "1")
     for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(
             one, lambda *_: None

@@ -59,22 +59,22 @@ from streamtag.model.card import Card
 log = logging.getLogger(__name__)
 
 START_SECONDS = 120.0
-"""A worker may take so long to load its models before it is killed."""
+"""How long a worker may take to load its models before it is killed."""
 ANSWER_SECONDS = 2.0
 """`list` and `status` leave out workers that take longer to describe themselves."""
 STOP_SECONDS = 4.0
-"""Workers may take so long to close their streams, all together, before they are killed."""
+"""How long all workers together may take to close their streams before they are killed."""
 KILL_SECONDS = 0.5
 """How long the daemon waits for killed workers."""
 SETTLED_SECONDS = 5.0
-"""A worker that has lived so long is started again at once when it dies."""
+"""How long a worker must have run to be started again without a wait."""
 BACKOFF = BackoffPolicy(first=0.25, longest=30.0, healthy=SETTLED_SECONDS)
 """The waits before others are started."""
 LOST = "its worker process ended"
 
 
 def number_of_workers(engine: EngineConfig, cpus: int) -> int:
-    """How many workers a daemon has on so many CPUs, unless it runs on a GPU.
+    """The number of workers of a daemon on `cpus` CPUs, unless it runs on a GPU.
 
     `auto` leaves one CPU to the feed, the journal and the decoders. Of two CPUs both get a worker.
     """
@@ -452,7 +452,7 @@ class WorkerPool:
         ).start()
 
     def _hand_over(self, process: WorkerProcess) -> None:
-        """Gives a worker the share that it is to have."""
+        """Gives a worker its share of the streams."""
         try:
             with process.handing_over:
                 while self._bring_up_to_date(process):

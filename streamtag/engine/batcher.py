@@ -63,7 +63,7 @@ class Batcher:
         sizes: batch sizes that the model gets; batches are cut and padded to them.
         counters: where to count.
         threads: windows to score at the same time where the batch size on a CPU is 1.
-        pool: executor with so many threads; None for one thread.
+        pool: executor with this number of threads; None for one thread.
         notices: gets what people should know and is not about one stream.
         exact: a streaming net too sees whole windows.
         calls: how long a call of the model may take before its windows are dropped, and before the
@@ -367,6 +367,6 @@ def fixed_sizes(max_batch: int, device: str) -> list[int]:
 
 
 def _last_line(error: BaseException) -> str:
-    """What an error says; TorchScript puts a traceback before it."""
+    """The last line of an error. TorchScript puts a traceback before it."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else repr(error)

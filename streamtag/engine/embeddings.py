@@ -21,7 +21,7 @@ from streamtag.model.card import Card, PastPadding, Trunk
 from streamtag.model.tagger import Tagger
 
 _LONGEST_CALL = 0.02
-"""Seconds; a batch on a CPU may take so long."""
+"""The longest time of a batch on a CPU, in seconds."""
 _GAIN = 0.95
 """A larger batch must take at most this share of a window's time in a smaller one."""
 

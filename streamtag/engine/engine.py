@@ -175,7 +175,7 @@ class Engine:
         return events
 
     def advance(self, now: float, seconds: float = math.inf) -> list[Event]:
-        """Uses the audio that has come through ports, at most so many seconds of each stream."""
+        """Uses the audio that has come through ports, at most `seconds` of each stream."""
         return self._scheduler.advance(list(self._streams.values()), now, seconds)
 
     def measure_levels(self, wanted: bool, loudness: bool = False) -> None:

@@ -255,7 +255,7 @@ class MoodUpdated(Event, frozen=True, tag="mood"):
     arousal: float
     """From -1, at rest, to 1, excited."""
     certainty: float
-    """From 0, the model says nothing about moods, to 1."""
+    """From 0 (the model does not know the mood) to 1."""
 
 
 class LevelMeasured(Event, frozen=True, tag="level"):

@@ -47,11 +47,11 @@ TAG_POSITIONS: dict[str, tuple[float, float]] = {
 """Valence and arousal by tag, in lower case and without what stands before the dashes in
 `genre---rock`."""
 REST = 0.6
-"""The pull to the middle is as strong as that of so many tags that are certainly on."""
+"""The pull to the middle, as a number of tags that are certainly on."""
 TIME_CONSTANT_SECONDS = 6.0
 """The point follows the mood as a first-order low-pass with this time constant."""
 STEP_SECONDS = 1.0
-"""A stream gets a new point once in so many seconds."""
+"""Seconds between two points of a stream."""
 STEP_TOLERANCE = 0.95
 """This share of a step is enough, because windows come at a hop of their own."""
 
@@ -68,7 +68,7 @@ class TagPulls(NamedTuple):
 
 
 def position_of(tag: str) -> tuple[float, float] | None:
-    """Valence and arousal of a tag; None for one that says nothing about moods."""
+    """Valence and arousal of a tag; None for a tag without a mood."""
     return TAG_POSITIONS.get(tag.rpartition("---")[2].lower())
 
 
@@ -132,7 +132,7 @@ class MoodPlane:
 
     @property
     def is_known(self) -> bool:
-        """Whether the tagger says anything of moods: by outputs of its own, or by tags that have a
+        """Whether the tagger knows moods: by outputs of its own, or by tags that have a
         position on the plane."""
         return self._pulls is None or len(self._pulls.tags) > 0
 

@@ -71,7 +71,7 @@ class MoodPoint:
     arousal: float
     """From -1, at rest, to 1, excited."""
     certainty: float
-    """From 0, the model says nothing of moods, to 1."""
+    """From 0 (the model does not know the mood) to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class TaggerResult:
     events: tuple[TagInterval, ...]
     """In the order of their beginnings."""
     mood: RecordingMood | None = None
-    """None if the model says nothing of moods, or the recording is too short."""
+    """None if the model knows no moods, or the recording is too short."""
 
 
 def tag_blocks(
@@ -228,7 +228,7 @@ class MoodFold:
 
     @property
     def is_known(self) -> bool:
-        """Whether the model says anything of moods."""
+        """Whether the model knows moods."""
         return self._plane.is_known
 
     def add(self, scored: Sequence[WindowScored]) -> list[list[float]]:

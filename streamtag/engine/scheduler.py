@@ -27,7 +27,7 @@ from streamtag.engine.stream_tagger import PendingWindow, StreamTagger, update_a
 
 logger = logging.getLogger(__name__)
 
-_Found = tuple[
+_StreamProgress = tuple[
     int,
     list[int],
     list[tuple[str, int, int, int, int]],
@@ -58,7 +58,7 @@ class Scheduler:
     def advance(
         self, streams: Sequence[Stream], now: float, seconds: float = math.inf
     ) -> list[Event]:
-        """Uses the audio of each stream that waits, at most so many seconds of it.
+        """Uses the audio that waits, at most `seconds` of each stream.
 
         It comes in pieces that end where the level changes, or where samples are missing.
         """
@@ -137,7 +137,7 @@ class Scheduler:
         return events
 
     def _handle(
-        self, streams: Sequence[Stream], found: Sequence[_Found], now: float
+        self, streams: Sequence[Stream], found: Sequence[_StreamProgress], now: float
     ) -> list[Event]:
         """The events of gaps, windows and levels of streams that went on."""
         gaps = {streams[i]: gap for i, _, _, _, gap in found if gap is not None}

@@ -46,9 +46,9 @@ class TaggerSettings:
     hop_seconds: float | None = None
     """Between the ends of two windows; rounded to whole frames."""
     tags: tuple[str, ...] | None = None
-    """Those that may switch; None means all but the card's `off_by_default`."""
+    """The tags that may switch; None means all but the card's `off_by_default`."""
     deny: tuple[str, ...] = ()
-    """Those that may not, whatever `tags` says."""
+    """The tags that may not switch, even if they are in `tags`."""
     tag: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """By tag and name, times that go before the three above."""
 

@@ -15,7 +15,7 @@ _TOLERANCE = 0.95
 """A tag has stayed beyond a threshold long enough after this share of the minimum time. A hop is a
 whole number of frames, so half a second may be asked of windows that come every 0.49 s."""
 _MAX_WEIGHTS = 64
-"""The weights of so many distances of windows are remembered. Most streams have one or two."""
+"""Number of distances of windows whose weights are cached. Most streams have one or two."""
 
 
 class SwitchSettings:
@@ -52,7 +52,7 @@ class SwitchSettings:
         self._weights: dict[int, np.ndarray] = {}
 
     def weights(self, samples: int) -> np.ndarray:
-        """(n_tags,) weights of the new values in a moving average, after so many samples.
+        """(n_tags,) weights of the new values in a moving average, after `samples`.
 
         A first-order low-pass: after the time constant a step has been followed to 1 - 1/e.
         """

@@ -24,7 +24,7 @@ class PendingWindow:
     """A window that waits to be scored."""
 
     stream_tagger: "StreamTagger"
-    """Who gets the result."""
+    """The stream tagger that gets the result."""
     ring: FrameRing
     """Where its frames are."""
     window: Window
@@ -110,7 +110,7 @@ class StreamTagger:
 
     @property
     def converged(self) -> bool:
-        """It has had full windows for so long that it does not matter when it began."""
+        """Whether it has had full windows for long enough that its beginning does not matter."""
         return self._full_samples >= self._converges_after
 
     def update_settings(self, settings: TaggerSettings, n_frames: int, at: int) -> list[Event]:
@@ -131,7 +131,7 @@ class StreamTagger:
         return [self._ended(switch, at, Reason.CONFIGURATION) for switch in switches]
 
     def skip(self, n_frames: int) -> None:
-        """Begins in the middle of a stream, with the windows that end after so many frames."""
+        """Begins in the middle of a stream, with the windows that end after `n_frames`."""
         self._windower.skip(n_frames)
 
     def promote(self, tagger: str, at: int, decided: int) -> list[Event]:
@@ -179,7 +179,7 @@ class StreamTagger:
         return [self._ended(switch, decided, Reason.SILENCE) for switch in switches]
 
     def release(self) -> None:
-        """Gives its row in the bank back. It is used no more."""
+        """Frees its row in the bank. It must not be used afterwards."""
         self.bank.release(self.row)
 
     def _pending(

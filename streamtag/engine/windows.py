@@ -25,7 +25,7 @@ class Window:
 
 
 class Windower:
-    """Says which windows are due as the number of frames of a stream grows.
+    """Determines which windows are due as the number of frames of a stream grows.
 
     Windows end on a grid: at every multiple of `hop_frames` from `first_frames` on. What is due
     depends on the number of frames only, so whole = pieces.

@@ -17,7 +17,7 @@ Encoding = Literal["json", "msgpack"]
 
 
 class FewMillionths(float):
-    """One to nine millionths, where there are so many of them that speed counts.
+    """One to nine millionths, which scores have often.
 
     JSON has them without an exponent, as all numbers (`_without_exponents`).
     """

@@ -20,14 +20,14 @@ TIE = 1e-9
 """The product of a probability and 10⁶ is off by less than this. Nearer to a half it does not say
 which way to round."""
 _COMMON = len(Message.__struct_fields__)
-"""Every message begins with so many fields."""
+"""Number of fields that every message begins with."""
 _POSITIONS = ("decided", "since", "start", "end")
 """Fields that are samples in an event, and seconds in its message."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaggerInfo:
-    """What messages say about a tagger."""
+    """The fields about a tagger in messages."""
 
     tags: tuple[str, ...]
     """In the order of its scores."""
@@ -75,7 +75,7 @@ class OpenStream:
     scores: TopicNumbers
     """Numbers of its scores."""
     title: str = ""
-    """What is playing, as the source says."""
+    """The title that the source gives."""
     begun: dict[int, tuple[float, str]] = field(default_factory=dict)
     """Stream time and UTC of the samples at which tags began that are on."""
 

@@ -43,7 +43,7 @@ class Message(Wire, frozen=True, kw_only=True):
     utc: str
     """The same moment as RFC 3339 with microseconds, such as `2026-01-31T23:59:59.000000Z`."""
     lease: Sequence | UnsetType = UNSET
-    """In a fleet: the lease under which it was said. Of two, the higher one counts."""
+    """In a fleet: the lease under which it was published. Of two, the higher one counts."""
 
     @property
     def topic(self) -> str:
@@ -51,7 +51,7 @@ class Message(Wire, frozen=True, kw_only=True):
         return f"event/{self.stream}/"
 
     def details(self) -> str:
-        """What there is to say beyond type, stream and time, for people."""
+        """The contents beyond type, stream and time, for people."""
         return ""
 
     def __str__(self) -> str:
@@ -307,7 +307,7 @@ class Mood(Message, frozen=True, kw_only=True):
     arousal: Number
     """From -1, at rest, to 1, excited."""
     certainty: Number
-    """From 0, the model says nothing of moods, to 1."""
+    """From 0 (the model does not know the mood) to 1."""
 
     @property
     def topic(self) -> str:
@@ -339,7 +339,7 @@ class Level(Message, frozen=True, kw_only=True):
 
 
 class Section(Message, frozen=True, kw_only=True):
-    """A section of the programme from `t` to `end`, said a minute after its end."""
+    """A section of the programme from `t` to `end`, published a minute after its end."""
 
     type: Literal["section"] = "section"
     end: Number
@@ -349,13 +349,13 @@ class Section(Message, frozen=True, kw_only=True):
     kind: str
     """`speech`, `music`, `silence`, `other` (sound that is neither) or `lost` (nothing came)."""
     certainty: Number
-    """Share of the section, 0 to 1, in which the tags or the source said the same."""
+    """Share of the section, 0 to 1, in which the tags or the source agree with its kind."""
     title: str
     """The title that lasted longest; empty if the source gave none."""
     genre: str
     """The genre that was on longest; empty for none."""
     moods: tuple[str, ...]
-    """Those that were on for the greatest shares of it, the greatest first."""
+    """The moods that were on for the greatest shares of it, the greatest first."""
     instruments: tuple[str, ...]
 
     @property
@@ -386,7 +386,7 @@ class Clip(Message, frozen=True, kw_only=True):
     bytes: Integer
     """Size of the file."""
     sha256: str
-    """Of the file, in hexadecimal."""
+    """SHA-256 of the file, in hexadecimal."""
     complete: bool
     """Whether the file has all the audio that was wanted."""
     detail: str
@@ -417,7 +417,7 @@ class Stats(Message, frozen=True, kw_only=True):
 
 
 class Beat(Message, frozen=True, kw_only=True):
-    """The publisher lives; so often that its absence says that something is wrong."""
+    """The publisher is alive. It comes so regularly that its absence means a failure."""
 
     type: Literal["beat"] = "beat"
     last: dict[str, Integer]
@@ -465,7 +465,7 @@ class AlertMessage(Message, frozen=True, kw_only=True):
     alert: str
     """Name of the rule."""
     id: str
-    """Of this alert, the same in all messages about it."""
+    """Id of this alert, the same in all messages about it."""
 
     @property
     def topic(self) -> str:
@@ -487,9 +487,9 @@ class AlertRaised(AlertMessage, frozen=True, kw_only=True):
     notify: tuple[str, ...]
     """Names of the targets that are told."""
     quiet_until: str
-    """They are told at this time, as in `utc`; empty for at once."""
+    """When they are notified, as in `utc`; empty for at once."""
     remind_seconds: Number
-    """They are told again so often, until it is acknowledged or over; 0 for never."""
+    """How often they are notified again, until it is acknowledged or cleared; 0 for never."""
 
     def details(self) -> str:
         return f"{self.alert}: {self.detail}"
@@ -502,7 +502,7 @@ class AlertCleared(AlertMessage, frozen=True, kw_only=True):
     streams: tuple[str, ...]
     """The streams for which it is over."""
     remaining: tuple[str, ...]
-    """Those for which it holds; it is over if there are none."""
+    """The streams for which it still holds; it is over if there are none."""
     since_utc: str
     """`utc` of its alert_raised."""
     why: str

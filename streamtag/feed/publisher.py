@@ -38,11 +38,11 @@ log = logging.getLogger(__name__)
 READY = "ready, publishing on "
 """A daemon logs this, followed by the address, when somebody may subscribe."""
 POLL_SECONDS = 0.1
-"""An idle publisher takes at most so long to notice a new subscriber."""
+"""How long an idle publisher takes at most to notice a new subscriber."""
 BATCH = 1000
-"""The messages in one transaction of the journal are at most so many."""
+"""The most messages in one transaction of the journal."""
 PRUNE_SECONDS, PRUNE_AGAIN_SECONDS = 10.0, 0.1
-"""Old messages are removed so often; sooner where there may be more of them."""
+"""How often old messages are removed from the journal."""
 
 
 class PublishQueue:
@@ -183,7 +183,7 @@ class Publisher:
         return len(self._queue)
 
     def wait_for_subscriber(self, seconds: float) -> bool:
-        """Whether somebody has subscribed, now or within so many seconds."""
+        """Waits at most `seconds` for a subscriber; returns whether there is one."""
         return self._subscribed.wait(seconds)
 
     def close(self, linger: float = 2.0) -> None:

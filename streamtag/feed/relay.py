@@ -49,9 +49,9 @@ POLL_SECONDS = 0.1
 AT_ONCE = 1000
 """Messages that are passed on before subscriptions are looked at again."""
 BIND_SECONDS = 3.0
-"""A relay before this one may take so long to let go of an address."""
+"""How long to wait for an earlier relay to release an address."""
 STATE_SECONDS = 2.0
-"""A state that has not come after so long is requested again."""
+"""How long to wait for a state before it is requested again."""
 INWARD_HIGH_WATER = 50_000
 """Messages that may wait for the relay."""
 ALWAYS = (
@@ -106,7 +106,7 @@ class Relay:
     def __init__(self, plan: RelayPlan) -> None:
         self._context: Context = zmq.Context()
         self.authenticator: Authenticator | None = None
-        """Knows the keys, where there are any."""
+        """Checks the keys of connections; None without keys."""
         try:
             if plan.curve:
                 self.authenticator = Authenticator(self._context, plan.curve, plan.domains())
@@ -150,7 +150,7 @@ class Relay:
         self._pass_on()
 
     def drain(self, seconds: float) -> None:
-        """Passes on what the daemon sent up to its goodbye, for so many seconds at most."""
+        """Passes on messages up to the daemon's goodbye, for at most `seconds`."""
         deadline = time.monotonic() + seconds
         while self._received and not self._said_goodbye and time.monotonic() < deadline:
             self._inward.poll(round(1000 * POLL_SECONDS))
@@ -165,7 +165,7 @@ class Relay:
         return self.authenticator.reload() if self.authenticator else {}
 
     def close(self, linger: float) -> None:
-        """Gives subscribers so many seconds to fetch what is left, and closes the sockets."""
+        """Gives subscribers `seconds` to receive the last messages, and closes the sockets."""
         self._replay.close()
         self._destroy(round(1000 * linger))
 
@@ -283,7 +283,7 @@ class _View:
 
 
 class _StateRequests:
-    """Who waits for the state, and the request that is on its way."""
+    """The subscribers that wait for the state, and the request that was sent."""
 
     def __init__(self) -> None:
         self.waiting: list[bytes] = []

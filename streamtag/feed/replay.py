@@ -16,11 +16,11 @@ from streamtag.feed.messages import Refusal, ReplayAnswer, ReplayRequest, parse_
 log = logging.getLogger(__name__)
 
 MAX_MESSAGES = 1000
-"""One answer holds at most so many messages."""
+"""The most messages in one answer."""
 MAX_BYTES = 4096
-"""A request has at most so many bytes."""
+"""The most bytes of a request."""
 POLL_SECONDS = 0.1
-"""A closing is noticed after so long."""
+"""How long it takes to notice a closing."""
 
 
 class _Numbered(msgspec.Struct):

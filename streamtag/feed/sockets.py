@@ -22,16 +22,16 @@ from streamtag.feed.current_state import JournalRow
 log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 10
-"""The system asks a silent peer whether it is there after so long."""
+"""How long a peer may be silent before the system probes it."""
 PROBE_SECONDS = 5
-"""The system asks again after so long without an answer."""
+"""How long the system waits before it probes again."""
 GONE_SECONDS = 20
-"""A connection is given up after so long without an answer of the peer's system."""
+"""How long a peer's system may give no answer before the connection is closed."""
 MAX_TOPIC, MAX_REQUEST = 512, 8192
 """More bytes than these in one subscription or request end the peer's connection. CURVE's handshake
 takes about 300."""
 REQUESTS = 100
-"""So many requests of one connection may wait, and so many answers."""
+"""The most requests of one connection that may wait, and the most answers."""
 SUBSCRIPTIONS = 40
 """So few subscriptions of one connection may wait that ZeroMQ returns from a flood of them to us,
 who can end it."""

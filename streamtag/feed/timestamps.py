@@ -4,6 +4,8 @@ import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
+SECOND = 10**9
+"""Nanoseconds."""
 FORMS = "a UTC time such as 2026-11-21T10:30:00, a date, -2h (s, m, h, d, w before now) or now"
 _RELATIVE = re.compile(r"-(\d{1,9}(?:\.\d{1,6})?)([smhdw])", re.ASCII)
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -62,3 +64,9 @@ def rfc3339(ns: int) -> str:
 @lru_cache(maxsize=4096)
 def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def minutes_and_seconds(seconds: float) -> str:
+    """A length of time for people: `75` as `1:15`."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02}"

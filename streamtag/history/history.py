@@ -194,7 +194,7 @@ class History:
     def events_between(
         self, streams: Iterable[str], since: int, until: int
     ) -> dict[str, TopicEvents]:
-        """What bears on [since, until), in nanoseconds since 1970, by stream."""
+        """The messages that matter for [since, until), in nanoseconds since 1970, by stream."""
         wanted = {f"event/{name}/": name for name in streams}
         with self._snapshot():
             rows = self._db.execute("SELECT id, name, first FROM topic").fetchall()

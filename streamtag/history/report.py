@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import date, tzinfo
 from typing import Any
 
+from streamtag.feed.timestamps import SECOND
 from streamtag.history.days import local_time
 from streamtag.history.intervals import (
     Interval,
@@ -30,7 +31,6 @@ HEARD = (MUSIC, BOTH, SPEECH, OTHER, SILENCE)
 """The conditions in which the stream was received."""
 KIND = "kind"
 """The category of speech and music."""
-SECOND = 10**9
 SHORTEST_SONG = 30 * SECOND
 """A title that was heard for less, in nanoseconds, is not listed."""
 BREAK = 300 * SECOND

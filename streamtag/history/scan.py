@@ -144,7 +144,7 @@ class RangeScan:
         self._texts = {"after": _text(since + 1000), "until": _text(max(since, until))}
 
     def read(self, topics: dict[int, int]) -> dict[int, TopicEvents]:
-        """What bears on the range, by topic. Given is the first number that retention has left."""
+        """The rows that matter for the range, by topic. Given is the first number that is kept."""
         spans = {topic: self._bisected(topic) for topic in topics}
         for topic, number, is_ending in list(self._scan(_OUTSIDE, spans)):
             span = spans[topic]

@@ -25,9 +25,9 @@ from streamtag.model.card import Card
 
 CARD = "card.json"
 LONGEST_CARD = 16 * 2**20
-"""A card may have so many bytes."""
+"""The most bytes of a card."""
 SHARE_OF_MEMORY = 8
-"""What a model keeps of a stream may take one part in so many of the machine's memory."""
+"""The state of one stream in a model may take one part in this number of the machine's memory."""
 
 
 def save_bundle(path: Path, module: Any, card: Card) -> None:

@@ -17,9 +17,9 @@ from streamtag.audio.front_end import FEATURES_VERSION
 from streamtag.errors import BundleError, raises
 
 LONGEST_SAMPLES = 2**25
-"""One window may cover so many samples: 12 minutes at 48 kHz."""
+"""The most samples of one window: 12 minutes at 48 kHz."""
 LARGEST_WINDOW = 2**26
-"""One window may hold so many numbers: 256 MiB."""
+"""The most numbers in one window: 256 MiB."""
 MOST_TAGS = 10_000
 DIMENSIONS = ("valence", "arousal")
 """The dimensions of the mood plane, which a net may give besides the probabilities of its tags."""
@@ -141,9 +141,9 @@ class Card:
     smoothing_seconds: Seconds = 1.0
     """Time constant of the exponential smoothing; 0 turns it off."""
     min_on_seconds: Seconds = 0.5
-    """A tag must stay above its on threshold for so long before it switches on."""
+    """How long a tag must stay above its on threshold before it switches on."""
     min_off_seconds: Seconds = 1.0
-    """A tag must stay below its off threshold for so long before it switches off."""
+    """How long a tag must stay below its off threshold before it switches off."""
     display: dict[str, str] = dataclasses.field(default_factory=dict)
     """Names of tags for display (`female vocals` for `female vocal`). Several may share a name."""
     categories: dict[str, str] = dataclasses.field(default_factory=dict)

@@ -30,7 +30,7 @@ SMALLEST_WEIGHT = 1e-20
 
 
 _CALLS = 5
-"""A part of a model is called so often at least to measure it."""
+"""The least number of calls that measure a part of a model."""
 _MEASURED = 0.005
 """Seconds that these calls take together, at least."""
 

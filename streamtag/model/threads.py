@@ -14,7 +14,7 @@ import torch
 
 _MOST = 16
 """More threads than this were never tried."""
-Item = TypeVar("Item")
+ItemT = TypeVar("ItemT")
 Result = TypeVar("Result")
 
 
@@ -38,7 +38,7 @@ def one_thread() -> Iterator[None]:
 
 
 def side_by_side(
-    function: Callable[[Item], Result], items: Iterable[Item], threads: int
+    function: Callable[[ItemT], Result], items: Iterable[ItemT], threads: int
 ) -> Iterator[Result]:
     """The results for the items, in their order; `threads` of them are computed at a time.
 

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     import torch
 
 START_SECONDS = 180.0
-"""The process may take so long to import torch."""
+"""How long the process may take to import torch."""
 CALLS, CALLS_SECONDS = 20, 2.0
-"""A model is called so often after its golden answer, unless that takes longer."""
+"""How often a model is called after its golden answer, unless that takes too long."""
 _PATIENCE, _LEAST_PATIENCE = 8.0, 120.0
 """The process may take so many seconds for a second of CPU before it hangs without using any, and
 so many in any case: the machine may be busy."""
@@ -139,7 +139,7 @@ def try_bundle(bundle: BundleFile, limits: TrialLimits) -> None:
 
 
 def _answer(process: "subprocess.Popen[bytes]", limits: TrialLimits) -> dict[str, Any] | None:
-    """What the process says in the end; None if it ended or hung before."""
+    """The last answer of the process; None if it ended or hung before."""
     assert process.stdout is not None
     lines: list[bytes] = []
     ready, done = threading.Event(), threading.Event()
@@ -208,7 +208,7 @@ def _entry(checksum: str) -> str:
 
 
 def main(cpu_seconds: str, megabytes: str) -> None:
-    """Tries the bundle on standard input; says so on standard output in lines of JSON."""
+    """Tries the bundle on standard input; writes lines of JSON to standard output."""
     results = os.fdopen(os.dup(1), "w", buffering=1)
     nowhere = os.open(os.devnull, os.O_RDWR)
     for number in (1, 2):
@@ -254,7 +254,7 @@ def _prepare() -> None:
 
 
 def confine(cpu_seconds: float, megabytes: int) -> None:
-    """Takes from this process what a model does not need, for ever."""
+    """Gives up the rights of this process that a model does not need."""
     import resource
 
     cpu = int(time.process_time() + cpu_seconds) + 1

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _SLOW = 10.0
-"""A call may take so many times as long as the longest that has returned."""
+"""A call may take this multiple of the longest call that has returned."""
 _WAITS = 3
 """A call that gets little CPU time is waited for so often: the machine is busy, or this process was
 stopped for a while."""

@@ -1,1 +1,1 @@
-"""What a monitoring desk needs from the feed: alerts, clips as evidence, the programme log."""
+"""Monitors streams: alerts, clips of audio as evidence, and the log of the programme."""

@@ -1,4 +1,4 @@
-"""What the rules would have raised in the past, as a journal has it."""
+"""Applies alert rules to a journal: the alerts that they would have raised."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ from streamtag.monitoring.alerts import AlertEngine
 from streamtag.monitoring.derivation import Derivation
 
 LEAD_SECONDS = 86_400.0
-"""The journal is read from so long before, at least: what was on then counts."""
+"""How much of the journal before the range is read at least, for tags that were on then."""
 
 
 def replay(
@@ -25,8 +25,8 @@ def replay(
 ) -> list[AlertRaised | AlertCleared]:
     """The messages that the rules would have made in [since, until), in nanoseconds since 1970.
 
-    The clock is that of the journal's writer, as in a daemon. Counters are not in a journal, so no
-    rule about the daemon's health is raised.
+    The time is that of the journal's writer, as in a daemon. Rules about the daemon's health raise
+    nothing, because a journal has no counters.
     """
     engine = AlertEngine(alerts, (), categories)
     derivation = Derivation([engine])

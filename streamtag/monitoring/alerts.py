@@ -1,12 +1,11 @@
-"""Alerts: rules over the messages of the feed, as an observer of it.
+"""Raises and clears alerts by rules, as an observer of the feed.
 
-A case is a rule and a stream. A case whose condition has held for long enough waits for others of
-its rule (`group_seconds`), and they become one alert together. It is over for each of its streams
-when the condition has not held for long enough there.
+A case is a rule applied to a stream. When the condition of a case has held for long enough, the
+case waits for others of its rule (`group_seconds`), and all of them are raised as one alert. The
+alert is cleared for a stream when its condition has not held there for long enough.
 
-Which alerts are raised is what the journal says: after a restart `restore` takes the messages about
-alerts from it, and rebuilds the facts from all others. So an alert is raised and cleared once,
-whenever the daemon is killed.
+After a restart `restore` reads from the journal which alerts are raised, and computes the facts
+from the other messages. So each alert is raised and cleared once, whenever the daemon is killed.
 """
 
 import heapq
@@ -24,21 +23,21 @@ from streamtag.feed.messages import (
     Stats,
     StreamDown,
 )
-from streamtag.feed.timestamps import ns_of, rfc3339
-from streamtag.monitoring.conditions import SECOND, Condition, Verdict, duration
+from streamtag.feed.timestamps import SECOND, ns_of, rfc3339
+from streamtag.monitoring.conditions import Condition, Verdict, duration
 from streamtag.monitoring.derivation import JournalPast
 from streamtag.monitoring.facts import DaemonFacts, ShareWindow, StreamFacts, moment_known
 
 SETTLE = SECOND
-"""A condition that ends counts as ended only after this, in nanoseconds: the next message may say
-that the stream has ended, so that nothing is known of it."""
+"""How long a condition must not hold before it counts as ended, in nanoseconds. The next message
+may be the end of the stream, and then nothing is known about the condition."""
 MOST_NAMED = 20
-"""Streams that are named in a text."""
+"""The most streams that a text names."""
 _ABOUT_ALERTS: tuple[type[Message], ...] = (AlertRaised, AlertCleared, AlertAcknowledged)
 AT_ONCE = 1
-"""A case that is due then is looked at next."""
+"""A due time that stands for the next opportunity."""
 DAEMON = ""
-"""The name of the stream of rules that are about the daemon."""
+"""Stands for the name of a stream in rules about the daemon."""
 
 
 @dataclass(slots=True, eq=False)
@@ -50,7 +49,7 @@ class Incident:
     raised: int
     """UTC in nanoseconds since 1970."""
     streams: set[str]
-    """Those for which it is not over."""
+    """The streams for which it is not cleared yet."""
     notify: tuple[str, ...]
     detail: str = ""
     acknowledged_by: str = ""
@@ -58,7 +57,7 @@ class Incident:
 
 @dataclass(slots=True, eq=False)
 class _Case:
-    """A rule and a stream."""
+    """A rule applied to a stream."""
 
     rule: "_Rule"
     stream: str
@@ -73,7 +72,7 @@ class _Case:
 
 @dataclass(slots=True, eq=False)
 class _Rule:
-    """A rule, with what waits for others of the same kind."""
+    """A rule, with the cases that wait to be raised or cleared together."""
 
     config: AlertConfig
     condition: Condition
@@ -89,13 +88,13 @@ class _Rule:
 
 @dataclass(slots=True, eq=False)
 class _Watch:
-    """A stream with its cases."""
+    """A stream with its facts and cases."""
 
     stream: str
     cases: list[_Case]
     facts: StreamFacts = field(default_factory=StreamFacts)
     clock: int = 0
-    """The latest moment that its messages have reached."""
+    """The latest moment of its messages."""
     due: int = 0
     _interested: dict[object, list[_Case]] = field(default_factory=dict)
 
@@ -111,7 +110,7 @@ class _Watch:
         return self._interested[key]
 
     def forget_interests(self) -> None:
-        """The cases are others."""
+        """Forgets which cases each message may change, because the cases have changed."""
         self._interested.clear()
 
 
@@ -145,7 +144,7 @@ class AlertEngine:
         self._waiting: dict[_Rule, None] = {}  # rules with cases that wait for others
         self._last_id = 0
         self.types = self._types()
-        """Of the messages that the conditions need."""
+        """The types of the messages that the conditions need."""
         self.horizon_seconds = self._horizon()
         self._watch(DAEMON)
 
@@ -154,7 +153,7 @@ class AlertEngine:
         return frozenset(found)
 
     def _horizon(self) -> float:
-        """The longest time that a rule looks back."""
+        """The longest time that a rule depends on, in seconds."""
         rules = self._rules.values()
         times = [(r.condition.horizon_seconds, r.config.cooldown_seconds) for r in rules]
         return max(itertools.chain(*times), default=0.0)
@@ -167,13 +166,13 @@ class AlertEngine:
     # Observer
 
     def restore(self, past: JournalPast) -> None:
-        """Takes back the state of the last run."""
+        """Restores the state of the last run."""
         self._restoring = True
         conditions = [rule.condition for rule in self._rules.values()]
         types = frozenset(_ABOUT_ALERTS).union(*(one.past_types for one in conditions))
         begin = next((message.utc for message in past.of(types)), "~")
         old = [message for message in past.in_force if message.utc < begin]
-        # What is in force at the end, and is not among the messages, is applied after them.
+        # Messages in force that are not among the others are applied after them.
         new = [m for m in past.in_force if m.utc >= begin and type(m) not in types]
         for message in itertools.chain(old, past.of(types), new):
             if isinstance(message, AlertMessage):
@@ -185,10 +184,10 @@ class AlertEngine:
             self._schedule(case, AT_ONCE)
         self._held_back.clear()
         for incident in self._incidents.values():
-            self._drop_strangers(incident)
+            self._schedule_unconfigured(incident)
 
     def observe(self, message: Message, now_ns: int) -> list[Message]:
-        """Takes a message of a stream, or the counters."""
+        """Handles a message of a stream, or the daemon's counters."""
         utc = ns_of(message.utc)
         watch = self._watch(message.stream)
         watch.clock = max(watch.clock, moment_known(message, utc))
@@ -204,8 +203,8 @@ class AlertEngine:
         return [*made, *self._flush(watch.clock)] if self._waiting else made
 
     def tick(self, now_ns: int) -> list[Message]:
-        """Looks at what may change by time alone."""
-        made = self._end_strangers(now_ns) if self._ending else []
+        """Judges the cases that may change by the passing of time."""
+        made = self._end_unconfigured(now_ns) if self._ending else []
         while self._heap and self._heap[0][0] <= now_ns:
             due, _, watch = heapq.heappop(self._heap)
             if watch.due and watch.due <= due:
@@ -213,11 +212,11 @@ class AlertEngine:
         return [*made, *self._flush(now_ns)] if self._waiting else made
 
     def close(self, now_ns: int) -> list[Message]:
-        """Raises what waits for others. What is raised stays so until the daemon is back."""
+        """Raises and clears the cases that wait for others. Alerts stay raised meanwhile."""
         for rule in self._waiting:
             rule.raise_due = min(rule.raise_due, now_ns)
             rule.clear_due = min(rule.clear_due, now_ns)
-        return [*self._end_strangers(now_ns), *self._flush(now_ns)]
+        return [*self._end_unconfigured(now_ns), *self._flush(now_ns)]
 
     # Commands
 
@@ -228,7 +227,7 @@ class AlertEngine:
         categories: Mapping[str, str],
         streams: Iterable[str],
     ) -> None:
-        """Replaces the rules. Those that are as before go on."""
+        """Replaces the rules. Rules that have not changed keep their state."""
         self._targets, self._categories = tuple(targets), categories
         self._streams = frozenset(streams)
         before, self._rules = self._rules, {}
@@ -257,7 +256,7 @@ class AlertEngine:
     def acknowledge(
         self, now_ns: int, name: str, stream: str | None, by: str, note: str
     ) -> list[Message]:
-        """Messages for the raised alerts of a rule, or of one of its streams."""
+        """Acknowledges the raised alerts of a rule, or only those of one stream."""
         found = [
             one
             for one in self.raised
@@ -288,7 +287,7 @@ class AlertEngine:
         return _Case(rule, stream, rule.condition.share_window())
 
     def _advance(self, watch: _Watch, now: int) -> list[Message]:
-        """Looks at the cases of a stream that are due, each at its moment."""
+        """Judges the cases of a stream that are due, each at its due time."""
         made: list[Message] = []
         while watch.due and watch.due <= now:
             case = min((c for c in watch.cases if c.due), key=lambda c: c.due, default=None)
@@ -315,7 +314,7 @@ class AlertEngine:
                 heapq.heappush(self._heap, (at, next(self._order), watch))
 
     def _look(self, case: _Case, watch: _Watch, now: int) -> None:
-        """Judges a case, and decides."""
+        """Judges a case, and schedules what follows."""
         verdict = self._verdict(case, watch, now)
         self._schedule(case, verdict.again if verdict.again > now else 0)
         if verdict.holds is None:
@@ -375,7 +374,7 @@ class AlertEngine:
             self._waiting[rule] = None
 
     def _remove(self, watch: _Watch) -> None:
-        """A stream was removed from the configuration."""
+        """Ends the cases of a stream that was removed from the configuration."""
         for case in watch.cases:
             case.rule.raising.pop(case, None)
             case.rule.clearing.pop(case, None)
@@ -387,7 +386,7 @@ class AlertEngine:
     # Messages
 
     def _flush(self, now: int) -> list[Message]:
-        """The alerts whose time to wait for others is over."""
+        """Raises and clears the alerts that have waited for others long enough."""
         made: list[Message] = []
         for rule in tuple(self._waiting):
             if rule.raising and rule.raise_due <= now:
@@ -470,7 +469,7 @@ class AlertEngine:
     # Restart
 
     def _restore_alert(self, message: AlertMessage) -> None:
-        """What the journal says of an alert."""
+        """Restores an alert from a message of the journal."""
         if isinstance(message, AlertRaised):
             at = ns_of(message.utc)
             streams = set(message.streams or (DAEMON,))
@@ -483,7 +482,7 @@ class AlertEngine:
             return
         incident_or_none = self._incidents.get(message.id)
         if isinstance(message, AlertCleared):
-            # Of several that leave some streams only the last is in force: it says what is left.
+            # Of several such messages only the last is in force. It names the streams left.
             whole = incident_or_none.streams if incident_or_none else set[str]()
             for case in self._cases_of(message.alert, whole - set(message.remaining)):
                 if case.incident is incident_or_none:
@@ -503,18 +502,20 @@ class AlertEngine:
             if case.rule.config.name == rule
         ]
 
-    def _drop_strangers(self, incident: Incident) -> None:
-        """Ends an alert for streams, or a rule, that are not in the configuration any more."""
+    def _schedule_unconfigured(self, incident: Incident) -> None:
+        """Schedules the end of an alert whose rule, or streams, were removed from the
+        configuration."""
         known = {case.stream for case in self._cases_of(incident.rule, incident.streams)}
         if self._streams is not None:
             known &= {DAEMON, *self._streams}
         for case in self._cases_of(incident.rule, incident.streams):
             self._schedule(case, AT_ONCE)
-        if strangers := incident.streams - known:
+        if removed := incident.streams - known:
             why = "removed" if incident.rule in self._rules else "configuration"
-            self._ending.append((_part(incident, strangers), why))
+            self._ending.append((_part(incident, removed), why))
 
-    def _end_strangers(self, now: int) -> list[Message]:
+    def _end_unconfigured(self, now: int) -> list[Message]:
+        """Clears alerts whose rule, or streams, were removed from the configuration."""
         made: list[Message] = []
         ending, self._ending = self._ending, []
         for part, why in ending:
@@ -524,12 +525,12 @@ class AlertEngine:
 
 
 def _part(whole: Incident, streams: set[str]) -> Incident:
-    """An alert for some of its streams."""
+    """The same alert for only some of its streams."""
     return Incident(whole.id, whole.rule, whole.raised, streams, whole.notify)
 
 
 def _text(rule: _Rule, cases: Sequence[_Case]) -> str:
-    """What is the matter, for people."""
+    """The text of an alert for people."""
     streams = sorted(case.stream for case in cases if case.stream)
     details = list(dict.fromkeys(case.detail for case in cases if case.detail))
     what = rule.config.text or (details[0] if len(details) == 1 else rule.config.when)

@@ -1,4 +1,4 @@
-"""Makes the file of a clip, by ffmpeg in a process of its own."""
+"""Encodes the audio of a clip into a file, with ffmpeg."""
 
 import os
 import subprocess
@@ -13,16 +13,16 @@ from streamtag.sources.confinement import decoder_environment
 from streamtag.sources.ffmpeg import ffmpeg_path
 
 ENCODE_SECONDS = 120.0
-"""An encoder that takes longer is killed."""
+"""How long ffmpeg may take before it is killed."""
 OPTIONS = {
     "flac": ("-c:a", "flac", "-f", "flac"),
     "opus": ("-c:a", "libopus", "-b:a", "48k", "-f", "ogg"),
 }
-"""Arguments of ffmpeg, by format."""
+"""Arguments of ffmpeg by format."""
 
 
 class EncodingError(StreamtagError):
-    """A clip could not be made; the text says why."""
+    """A clip could not be encoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,10 @@ class EncodedClip:
 
 
 def audio_span(audio: Path) -> tuple[float, float, int]:
-    """Stream time of the begin and the end of a spool file's audio, and its rate.
+    """Stream time of the begin and end of a spool file's audio, and its rate in Hz.
 
     Raises:
-        EncodingError: there is none.
+        EncodingError: the file has no audio.
     """
     size = audio.stat().st_size
     with audio.open("rb") as file:
@@ -53,16 +53,14 @@ def audio_span(audio: Path) -> tuple[float, float, int]:
 
 
 def encode(request: ClipRequest, audio: Path, path: Path, format: str) -> EncodedClip:
-    """Makes a clip's file, with what it shows as metadata. It gets its name when it is whole.
-
-    A file that is there already is left as it is.
+    """Encodes a clip into a file with metadata about the event. An existing file is kept.
 
     Raises:
-        EncodingError: it cannot be made.
+        EncodingError: the audio cannot be encoded.
         OSError: a file cannot be read or written.
     """
     begin, end, rate = audio_span(audio)
-    if end > request.last:  # the event's end was not known yet when this was written
+    if end > request.last:  # the end of the event became known after the audio was written
         count = max(1, round(request.last * rate) - round(begin * rate))
         os.truncate(audio, HEAD.size + 2 * count)
         begin, end, rate = audio_span(audio)
@@ -75,7 +73,7 @@ def encode(request: ClipRequest, audio: Path, path: Path, format: str) -> Encode
 
 
 def metadata(request: ClipRequest, begin: float, end: float) -> dict[str, str]:
-    """What the file says about itself."""
+    """The metadata of a clip's file."""
     return {
         "title": f"{request.stream}: {request.event}",
         "artist": request.stream,

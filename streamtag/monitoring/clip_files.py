@@ -1,13 +1,13 @@
-"""The files of clips: those that are finished, and the spool of those that are not.
+"""The files of clips: finished ones, and the spool of unfinished ones.
 
-    FOLDER/2026-11-23/NAME.flac          a clip
-    FOLDER/spool/NAME.json               what is wanted of it (`ClipRequest`)
-    FOLDER/spool/NAME.part               its audio so far, from the process that has the stream
+    FOLDER/2026-11-23/NAME.flac          a finished clip
+    FOLDER/spool/NAME.json               the request for a clip (`ClipRequest`)
+    FOLDER/spool/NAME.part               its audio so far, written by the process of the stream
     FOLDER/spool/NAME.pcm                all of its audio
-    FOLDER/spool/NAME.bad                its audio could not be written
+    FOLDER/spool/NAME.bad                the mark that its audio could not be written
 
-A file gets its final name when it is complete, by a rename. So each process may be killed at any
-moment. Whoever comes next sees what is left to do.
+A file is renamed to its final name when it is complete. So each process may be killed at any
+moment, and the next one finds from the files what is left to do.
 """
 
 import json
@@ -23,24 +23,25 @@ from streamtag.feed.atomic_file import PREFIX, atomic_file
 from streamtag.feed.timestamps import rfc3339
 
 HEAD = struct.Struct("<qq")
-"""Before the samples of a spool file: index of the first one, and Hz."""
+"""The head of a spool file: index of the first sample, and the rate in Hz. Samples follow."""
 CLIP_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}-(\d{4})(\d\d)(\d\d)T\d{6}Z-[0-9a-f]{8}")
-"""Names of clips: stream, begin, and a number of the event."""
+"""Names of clips: stream, UTC of the event, and a checksum of the event."""
 FORMATS = ("flac", "opus")
 
 
 @dataclass(frozen=True, slots=True)
 class ClipRequest:
-    """A clip that is wanted. Times are stream time in seconds."""
+    """A request for a clip. Times are stream time in seconds."""
 
     name: str
     stream: str
     event: str
-    """For people: the type of the event, and what it is about."""
+    """The type of the event and its subject, for people."""
     begin: float
     end: float | None
     """None while the event lasts."""
     longest: float
+    """The longest length of the clip, in seconds."""
     zero_ns: int
     """UTC of stream time 0, in nanoseconds since 1970."""
     made_ns: int
@@ -48,7 +49,7 @@ class ClipRequest:
 
     @property
     def last(self) -> float:
-        """The clip ends here at the latest."""
+        """The latest end of the clip."""
         longest = self.begin + self.longest
         return longest if self.end is None else min(self.end, longest)
 
@@ -58,10 +59,10 @@ class ClipRequest:
 
 
 def clip_path(folder: Path, name: str, format: str) -> Path:
-    """Where a clip is.
+    """The path of a clip's file.
 
     Raises:
-        ValueError: no clip has such a name.
+        ValueError: the name is not one of a clip.
     """
     found = CLIP_NAME.fullmatch(name)
     if found is None:
@@ -70,7 +71,7 @@ def clip_path(folder: Path, name: str, format: str) -> Path:
 
 
 def find_clip(folder: Path, name: str) -> Path | None:
-    """The file of a clip; None if there is none."""
+    """The existing file of a clip; None if there is none."""
     if CLIP_NAME.fullmatch(name) is None:
         return None
     paths = (clip_path(folder, name, format) for format in FORMATS)
@@ -78,7 +79,7 @@ def find_clip(folder: Path, name: str) -> Path | None:
 
 
 def all_clips(folder: Path) -> Iterator[Path]:
-    """All clips, and files without a name that a killed encoder has left."""
+    """The files of all clips, and the partial files that a killed encoder has left."""
     for day in folder.glob("[0-9]*-[0-9]*-[0-9]*"):
         for path in day.iterdir():
             named = CLIP_NAME.fullmatch(path.stem) and path.suffix[1:] in FORMATS
@@ -87,7 +88,7 @@ def all_clips(folder: Path) -> Iterator[Path]:
 
 
 class Spool:
-    """The clips that are not finished."""
+    """The folder of requests for clips, and of their audio."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "spool"
@@ -97,20 +98,20 @@ class Spool:
         return self.folder / f"{name}.{suffix}"
 
     def request(self, request: ClipRequest) -> None:
-        """Writes what is wanted; replaces what was wanted of the same clip."""
+        """Writes a request; replaces an earlier one for the same clip."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with atomic_file(self.file(request.name, "json"), durable=True) as partial:
             partial.write_text(json.dumps(asdict(request)))
 
     def read(self, name: str) -> ClipRequest | None:
-        """What is wanted of a clip; None if it is finished, or cannot be read."""
+        """Reads the request for a clip; None if the clip is finished or the file damaged."""
         try:
             return ClipRequest(**json.loads(self.file(name, "json").read_bytes()))
         except (OSError, ValueError, TypeError):
             return None
 
     def names(self) -> set[str]:
-        """The clips that are requested."""
+        """The names of the requested clips."""
         try:
             files = os.listdir(self.folder)
         except OSError:

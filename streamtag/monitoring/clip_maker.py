@@ -1,6 +1,6 @@
-"""Makes clips: from the requests in the spool to files, messages and their removal.
+"""Makes clips from the requests in the spool, publishes messages about them, removes old ones.
 
-A thread of the daemon does it, so that neither the engine nor the feed ever waits for a disk.
+It works in a thread of the daemon, so that neither the engine nor the feed ever waits for a disk.
 """
 
 import logging
@@ -30,33 +30,39 @@ from streamtag.monitoring.clips import clip_message
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
+"""How often the spool is read."""
 STALL_SECONDS = 10.0
-"""A clip whose end is known is made of what is there if no audio has come for so long."""
+"""How long to wait for more audio of a clip whose end is known, before its present audio is
+used."""
 PATIENCE_SECONDS = 30.0
-"""A clip is made of what is there so long after its greatest length."""
+"""How long after its longest length a clip is made of its present audio."""
 SETTLE_SECONDS = 3.0
-"""The spool forgets a clip so long after its last message, which is in the journal then."""
+"""How long after its last message a clip is removed from the spool. The journal has the message by
+then."""
 TRIES = 3
-"""So often a clip is encoded before it is missing."""
+"""How often encoding a clip is tried before the clip is reported as missing."""
 RETENTION_SECONDS = 60.0
+"""How often old clips are removed."""
 OLD_SECONDS = 600.0
-"""A temporary file this old belongs to nobody."""
+"""The age at which a partial file is considered abandoned."""
 
 
 @dataclass(slots=True)
 class _Progress:
-    """What is known of a clip in the spool."""
+    """The progress of a clip in the spool. Moments are those of `time.monotonic`."""
 
     seen: float
-    """When it was seen first, in `time.monotonic`."""
+    """When its request was found."""
     size: int = -1
+    """Bytes of its audio when that was checked last."""
     grown: float = 0.0
-    """When its audio was seen to grow last."""
+    """When its audio was last found to have grown."""
     whole: float = 0.0
-    """When its audio was seen to be whole; 0 for not."""
+    """When its audio was found to be complete; 0 before."""
     tries: int = 0
+    """How often encoding has failed."""
     done: float = 0.0
-    """When its last message was published; 0 for not."""
+    """When its last message was published; 0 before."""
 
 
 @dataclass(slots=True)
@@ -64,7 +70,7 @@ class ClipMaker:
     """Makes the clips of a daemon.
 
     Args:
-        config: where, how long, in what format.
+        config: folder, lengths and format.
     """
 
     config: ClipsConfig
@@ -89,21 +95,21 @@ class ClipMaker:
         self._spool = Spool(self._folder)
 
     def request(self, request: ClipRequest) -> None:
-        """A clip is wanted, or another end of it."""
+        """Requests a clip, or changes the end of one."""
         self._idle.clear()
         self._requests.put(request)
         self._wake.set()
 
     def recall(self, unfinished: Sequence[Clip], finished: Iterable[str]) -> None:
-        """What the journal knows of earlier clips; before `start`."""
+        """Notes the earlier clips that the journal has. Call it before `start`."""
         self._recalled, self._finished = list(unfinished), set(finished)
 
     def start(self, publish: Callable[[Message], None], notice: Callable[[str], None]) -> None:
-        """Begins with what an earlier life has left.
+        """Starts the thread, which first finishes the clips of an earlier run.
 
         Args:
-            publish: publishes a message, from any thread.
-            notice: publishes a notice, from any thread.
+            publish: publishes a message; may be called from any thread.
+            notice: publishes a notice; may be called from any thread.
         """
         self._publish, self._notice = publish, notice
         self._earlier = self._spool.names()
@@ -111,7 +117,7 @@ class ClipMaker:
         self._thread.start()
 
     def close(self, seconds: float) -> None:
-        """Makes what can be made within so many seconds. The rest is made after the next start."""
+        """Makes clips for at most `seconds`. The others are made after the next start."""
         if self._thread is not None:
             self._closing = True
             self._wake.set()
@@ -121,7 +127,7 @@ class ClipMaker:
             self._thread.join(max(1.0, seconds))
 
     def clean(self) -> None:
-        """Empties the spool of clips that are finished; after the journal was closed."""
+        """Removes finished clips from the spool. Call it after the journal was closed."""
         for name in self._spool.names() & self._finished:
             self._spool.remove(name)
 
@@ -143,7 +149,7 @@ class ClipMaker:
             self._wake.clear()
 
     def _miss_lost(self) -> None:
-        """Says what is missing of the clips that the journal knows and the spool does not."""
+        """Reports the clips as missing that are in the journal, but not in the spool."""
         for clip in self._recalled:
             if clip.id not in self._earlier and clip.id not in self._finished:
                 request = _recalled_request(clip)
@@ -180,7 +186,8 @@ class ClipMaker:
             )
 
     def _complain(self, trouble: str) -> None:
-        """A notice, once, that no clips can be made; or, for an empty text, that they can again."""
+        """Publishes a notice that no clips can be made, once; or, for an empty text, that they can
+        be made again."""
         if trouble == self._trouble:
             return
         self._trouble = trouble
@@ -203,7 +210,7 @@ class ClipMaker:
             self._finished.discard(name)
 
     def _make(self, request: ClipRequest, progress: _Progress, now: float) -> None:
-        """Makes a clip if its audio is there."""
+        """Makes a clip if its audio is complete."""
         name = request.name
         audio = self._spool.file(name, "pcm")
         if not audio.exists() and self._is_due(request, progress, now):
@@ -219,9 +226,9 @@ class ClipMaker:
             self._encode(request, progress, audio)
 
     def _is_due(self, request: ClipRequest, progress: _Progress, now: float) -> bool:
-        """Whether a clip must do with the audio that is there."""
+        """Whether to make a clip of its present audio, because no more will come."""
         if self._closing or request.name in self._earlier:
-            return True  # nobody writes it any more
+            return True  # no process writes its audio any more
         try:
             size = self._spool.file(request.name, "part").stat().st_size
         except OSError:
@@ -234,13 +241,13 @@ class ClipMaker:
     def _knows_end(
         self, request: ClipRequest, progress: _Progress, audio: Path, now: float
     ) -> bool:
-        """Whether the event's end is known. That of a stream that has ended comes soon."""
+        """Whether the end of the event is known, or will not become known any more."""
         if request.end is not None or self._closing or request.name in self._earlier:
             return True
         try:
             begin, end, _ = audio_span(audio)
         except (OSError, StreamtagError):
-            return True  # encoding says what is the matter
+            return True  # encoding will report the error
         progress.whole = progress.whole or now
         return end - begin >= request.longest - 0.1 or now - progress.whole > STALL_SECONDS
 
@@ -284,7 +291,7 @@ class ClipMaker:
         self._publish(clip_message(request, "missing", end=request.begin, detail=why))
 
     def _sweep(self) -> None:
-        """Removes clips that are too old or too many, and what killed encoders have left."""
+        """Removes clips that are too old or too many, and the files of killed encoders."""
         now, left = time.time(), []
         for path in all_clips(self._folder):
             with suppress(OSError):
@@ -316,7 +323,7 @@ def _has_audio(audio: Path) -> bool:
 
 
 def _recalled_request(clip: Clip) -> ClipRequest:
-    """What was wanted of a clip that only the journal knows."""
+    """The request for a clip that only the journal knows."""
     ns = ns_of(clip.utc)
     zero = ns - round(clip.t * 1e9)
     return ClipRequest(clip.id, clip.stream, clip.event, clip.t, None, 0.0, zero, ns)

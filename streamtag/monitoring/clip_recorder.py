@@ -1,7 +1,7 @@
-"""The audio of clips: from the rings of an engine's streams into the spool.
+"""Writes the audio of clips from the rings of an engine's streams to the spool.
 
-A thread of the engine's process does it, in the daemon or in a worker. The spool says what is
-wanted, so nobody has to know which process has a stream, and the engine never waits for a disk.
+It works in a thread of the engine's process, which is the daemon or a worker. The requests are in
+the spool, so that no process must know where a stream is, and the engine never waits for a disk.
 """
 
 import logging
@@ -20,13 +20,13 @@ from streamtag.monitoring.clip_files import HEAD, ClipRequest, Spool
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
-"""How often the spool is looked at."""
+"""How often the spool is read."""
 LAST_SECONDS = 0.3
-"""A request for a clip of the very end may come so late."""
+"""How long after the end of the engine a request for a clip of its last audio may come."""
 KEPT_SECONDS = 30.0
-"""The audio of a stream that has ended can still be had for so long."""
+"""How long the audio of a stream is kept after its end."""
 LIVES = 2
-"""Rings of a stream that are kept: the present one, and one for clips of its last end."""
+"""Number of rings of a stream that are kept: the present one, and the one before its last end."""
 _CHUNK_SECONDS = 60
 
 
@@ -37,17 +37,17 @@ class _Job:
     ring: AudioRing
     file: BinaryIO
     next: int
-    """The sample that comes next."""
+    """Index of the next sample to write."""
 
 
 class ClipRecorder:
-    """Keeps the last seconds of streams, and writes those that are wanted.
+    """Keeps the last seconds of each stream, and writes the requested audio.
 
     Args:
         folder: of the clips.
-        seconds: that are kept.
+        seconds: length of audio that is kept.
         rate: Hz.
-        is_open: whether a stream is open now; any thread may call it.
+        is_open: whether a stream is open now. It is called from any thread.
     """
 
     def __init__(
@@ -63,14 +63,14 @@ class ClipRecorder:
         self._thread.start()
 
     def open(self, stream: str, rate: int, start: int) -> AudioRing:
-        """A ring for a stream of so many Hz that begins with sample `start`."""
+        """A new ring for a stream of `rate` Hz that begins with sample `start`."""
         ring = AudioRing(self._rate, self._capacity, start * self._rate // rate)
         with self._lock:
             self._rings[stream] = [*self._rings.get(stream, [])[1 - LIVES :], ring]
         return ring
 
     def stop(self, seconds: float) -> None:
-        """Writes what is there of all clips, for so many seconds at most."""
+        """Writes the present audio of all clips, and waits at most `seconds` for that."""
         self._stopped.set()
         self._thread.join(seconds)
 
@@ -82,7 +82,7 @@ class ClipRecorder:
         self._look()
 
     def _look(self) -> None:
-        """Writes what has come of each clip that is wanted."""
+        """Writes the audio that has come for each request."""
         self._forget_old()
         for name in self._spool.names():
             if (request := self._spool.read(name)) is None:
@@ -93,7 +93,7 @@ class ClipRecorder:
                 self._give_up(name, error)
 
     def _forget_old(self) -> None:
-        """Drops the rings of earlier lives, and of streams that have ended, some time later."""
+        """Removes rings some time after their streams have ended or begun anew."""
         now, used = time.monotonic(), [job.ring for job in self._jobs.values()]
         with self._lock:
             for stream, rings in tuple(self._rings.items()):
@@ -127,7 +127,7 @@ class ClipRecorder:
             self._finish(request.name, job)
 
     def _begin(self, request: ClipRequest) -> _Job | None:
-        """The job of a clip that nobody has begun; None if the stream is not ours, or is done."""
+        """Begins a job; None if the clip was begun already, or no stream here has its audio."""
         done = any(
             self._spool.file(request.name, suffix).exists() for suffix in ("part", "pcm", "bad")
         )
@@ -141,14 +141,14 @@ class ClipRecorder:
         return job
 
     def _ring(self, request: ClipRequest) -> AudioRing | None:
-        """The newest ring of the stream that goes as far as the clip's begin."""
+        """The newest ring of the stream that reaches the begin of the clip."""
         with self._lock:
             rings = self._rings.get(request.stream, [])
         reaching = (r for r in reversed(rings) if r.end > request.begin * self._rate)
         return next(reaching, None)
 
     def _is_closed(self, stream: str, ring: AudioRing) -> bool:
-        """Whether no more audio comes into a ring."""
+        """Whether a ring gets no more audio."""
         with self._lock:
             newest = self._rings[stream][-1]
         return ring is not newest or not self._is_open(stream) or self._stopped.is_set()
@@ -161,7 +161,7 @@ class ClipRecorder:
         self._spool.file(name, "part").rename(self._spool.file(name, "pcm"))
 
     def _give_up(self, name: str, error: OSError) -> None:
-        """The audio of a clip cannot be written. The process that wants it will see that."""
+        """Marks the audio of a clip as failed, which the `ClipMaker` will find."""
         log.error("clip %s: %s", name, error)
         if (job := self._jobs.pop(name, None)) is not None:
             with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Which events make clips, and where each clip begins and ends."""
+"""Decides which events get clips, and where each clip begins and ends."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
@@ -26,40 +26,40 @@ from streamtag.monitoring.clip_files import ClipRequest
 from streamtag.monitoring.derivation import JournalPast
 
 REMEMBERED_SECONDS = 3600.0
-"""After a restart, clips are known that were finished so long before."""
+"""How long before a restart clips may have been finished to be remembered."""
 _CLOSING: tuple[type[Message], ...] = (
     TagOff, SilenceOff, Channels, StreamStatus, StreamDown, AlertCleared,
 )  # fmt: skip
 RESERVE_SECONDS = 5.0
-"""The ring has moved on by so much at most when the clip of an alert is begun."""
+"""How much of the audio ring may be overwritten before the clip of an alert is begun."""
 _MOST_OPEN = 16
-"""Clips of one stream at the same time."""
+"""The most clips of one stream at the same time."""
 
 
 class ClipTaker(Protocol):
-    """Makes the clips that an observer wants."""
+    """Makes the clips that an observer requests."""
 
     def request(self, request: ClipRequest) -> None:
-        """A clip is wanted, or another end of it."""
+        """Requests a clip, or changes the end of one."""
 
     def recall(self, unfinished: Sequence[Clip], finished: Iterable[str]) -> None:
-        """What the journal knows of earlier clips."""
+        """Passes on the earlier clips that the journal has."""
 
 
 @dataclass(slots=True)
 class _OpenClip:
     request: ClipRequest
     key: tuple[str, ...]
-    """What it is about; the event that ends it has the same."""
+    """Identifies the event; the event that ends it has the same key."""
 
 
 class ClipObserver:
-    """Begins a clip with each event that is named, and ends it with the event.
+    """Requests a clip for each configured event, and ends it with the event.
 
     Args:
-        config: the rules.
+        config: which events get clips.
         taker: makes the clips.
-        allows: whether a stream may be kept.
+        allows: whether audio of a stream may be kept.
     """
 
     horizon_seconds = REMEMBERED_SECONDS
@@ -78,13 +78,13 @@ class ClipObserver:
         self._open: dict[str, list[_OpenClip]] = {}  # by stream
 
     def restore(self, past: JournalPast) -> None:
-        """Passes on what the journal knows of clips."""
+        """Passes on the earlier clips that the journal has."""
         unfinished = [message for message in past.in_force if isinstance(message, Clip)]
         clips = (message for message, _ in past.messages if isinstance(message, Clip))
         self._taker.recall(unfinished, (clip.id for clip in clips if clip.stage != "begun"))
 
     def observe(self, message: Message, now_ns: int) -> Sequence[Message]:
-        """Ends clips whose event is over, and begins those of a new one."""
+        """Ends the clips of events that are over, and begins those of new events."""
         stream = message.stream
         if isinstance(message, StreamUp):
             self._zero[stream] = ns_of(message.utc) - round(message.t * 1e9)
@@ -100,7 +100,7 @@ class ClipObserver:
         return begun
 
     def tick(self, now_ns: int) -> Sequence[Message]:
-        """Forgets clips that have reached their greatest length."""
+        """Forgets clips that have reached their longest length."""
         for stream, clips in self._open.items():
             going = [c for c in clips if now_ns - c.request.made_ns < 1e9 * c.request.longest]
             if len(going) < len(clips):
@@ -108,19 +108,19 @@ class ClipObserver:
         return []
 
     def close(self, now_ns: int) -> Sequence[Message]:
-        """Nothing is left to say: the streams' ends have ended all clips."""
+        """Returns nothing: the ends of the streams have ended all clips."""
         return []
 
     def _is_wanted(self, message: Message) -> bool:
         if isinstance(message, Channels) and message.balance == "stereo":
             return "stereo" in self._patterns["channels"]
         if isinstance(message, StreamDown) and message.reason == "recovered":
-            return False  # of an earlier life: its audio is gone
+            return False  # of an earlier run, whose audio is gone
         value = str(getattr(message, CAUSES[message.type] or "type"))
         return any(fnmatchcase(value, pattern) for pattern in self._patterns[message.type])
 
     def _begin(self, stream: str, message: Message, now_ns: int) -> list[Message]:
-        """A new clip, or a later end of one about the same."""
+        """Begins a clip, or extends an open clip of the same event."""
         if stream not in self._zero or not self._allows(stream):
             return []
         key, at, config = _key(message), self._time(stream, message, now_ns), self._config
@@ -148,10 +148,10 @@ class ClipObserver:
         return [clip_message(request, "begun", end=max(request.begin, at))]
 
     def _first(self, stream: str, message: Message, at: float) -> float:
-        """Where the clip of a message at a stream time begins.
+        """The stream time at which the clip of a message begins.
 
-        An alert is raised when its condition has lasted: the clip begins before that, as far as the
-        ring goes back.
+        An alert is raised some time after its condition began to hold. Its clip begins before the
+        condition, as far as the ring goes back.
         """
         first = at - self._config.before_seconds
         if isinstance(message, AlertRaised):
@@ -216,7 +216,7 @@ def clip_message(
 
 
 def _key(message: Message) -> tuple[str, ...]:
-    """What a message is about: that which its end has, too."""
+    """Identifies the event of a message. The message of its end has the same key."""
     parts = [message.type]
     for field in ("tagger", "tag", "id"):
         if value := getattr(message, field, ""):
@@ -240,7 +240,7 @@ def _ends(message: Message, key: tuple[str, ...]) -> bool:
 
 
 def _end_of(message: Message, at: float) -> float | None:
-    """The end of the event, if its begin says it; None if it lasts."""
+    """The end of the event, if its first message has it; None while the event lasts."""
     if isinstance(message, Gap):
         return message.end
     if isinstance(message, StreamStatus):

@@ -1,4 +1,4 @@
-"""Conditions of rules: whether one holds for a stream, judged by its facts."""
+"""The conditions of alert rules: whether one holds for a stream, judged by the stream's facts."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -22,18 +22,18 @@ from streamtag.feed.messages import (
     TagOn,
     Title,
 )
+from streamtag.feed.timestamps import SECOND
 from streamtag.monitoring.facts import LOST_STATES, DaemonFacts, ShareWindow, StreamFacts
 
-SECOND = 1_000_000_000
 RESUME_SECONDS = 30.0
-"""After a stream has come back, a condition of its audio counts as over only after so long: the
-models have to hear enough of it first."""
+"""How long after a stream has come back a condition of its audio can count as over: the models
+need some audio first."""
 COVERED = 0.9
-"""A share is judged when the stream was up for this part of the time."""
+"""A share is judged if the stream was up for this part of its window of time."""
 SHARE_STEPS = 120
-"""A share is looked at so often within its time, without any message."""
+"""How often a share is judged within its window of time if there are no messages."""
 STATE_TYPES = (StreamUp, StreamDown, StreamStatus, TaggersChanged)
-"""Messages that matter to every condition."""
+"""Types of messages that every condition needs."""
 OWN_TYPES: Mapping[str, tuple[type[Message], ...]] = {
     "tag_on": (TagOn, TagOff),
     "tag_off": (TagOn, TagOff),
@@ -48,20 +48,20 @@ OWN_TYPES: Mapping[str, tuple[type[Message], ...]] = {
     "title": (Title,),
     "health": (Stats,),
 }
-"""Further ones, by condition."""
+"""Further types of messages that each condition needs."""
 
 
 class Verdict(NamedTuple):
     """Whether a condition holds."""
 
     holds: bool | None
-    """None where it is not known."""
+    """None if it is not known."""
     since: int = 0
-    """Since when it holds."""
+    """When it began to hold."""
     again: int = 0
-    """When it may change without a message; 0 for never."""
+    """When to judge it again even without a message; 0 for never."""
     detail: str = ""
-    """For people."""
+    """An explanation for people."""
 
 
 UNKNOWN = Verdict(None)
@@ -78,7 +78,7 @@ class Condition:
     def __init__(self, config: AlertConfig, categories: Mapping[str, str]) -> None:
         self.config, self._categories = config, categories
         self.types: frozenset[type[Message]] = frozenset((*STATE_TYPES, *OWN_TYPES[config.when]))
-        """Messages after which it is to be looked at."""
+        """Types of messages after which it must be judged again."""
         self._title = re.compile(config.title, re.IGNORECASE)
         self._known: dict[str, bool] = {}  # tags
         self._looks: Mapping[str, Callable[[StreamFacts, int], Verdict]] = {
@@ -94,44 +94,44 @@ class Condition:
 
     @property
     def of_daemon(self) -> bool:
-        """Whether it is about the daemon, not about streams."""
+        """Whether it judges the daemon, not streams."""
         return self.config.when == "health"
 
     @property
     def hold(self) -> int:
-        """How long it must hold, in nanoseconds; what looks at a time of its own needs nothing."""
+        """How long it must hold, in nanoseconds; 0 if the condition itself contains the time."""
         return 0 if self.config.when == "no_title" else round(self.config.for_seconds * SECOND)
 
     @property
     def horizon_seconds(self) -> float:
-        """How much of the past it needs; what is in force at its end is known in any case."""
+        """How many seconds of the journal it needs, besides the messages in force."""
         if self.config.when in WITHOUT_DURATION:
             return self.config.within_seconds
         return self.config.for_seconds if self.config.when == "stream_lost" else 0.0
 
     @property
     def past_types(self) -> frozenset[type[Message]]:
-        """The types of the messages of that past."""
+        """The types of the messages that it needs of the journal."""
         own = OWN_TYPES[self.config.when] if self.config.when in WITHOUT_DURATION else ()
         return frozenset((*STATE_TYPES, *own))
 
     def share_window(self) -> ShareWindow | None:
-        """The sliding time of a stream, for conditions that have one."""
+        """A new sliding window for a stream; None if the condition needs none."""
         is_share = self.config.when.startswith("share_")
         return ShareWindow(round(self.config.within_seconds * SECOND)) if is_share else None
 
     def wants(self, message: Message) -> bool:
-        """Whether it may change with a message of one of its types."""
+        """Whether a message of one of its types can change it."""
         if isinstance(message, TagOn | TagOff):
             return self.matches_tag(message.tag)
         return True
 
     def matches_stream(self, stream: str) -> bool:
-        """Whether it is about a stream."""
+        """Whether it applies to a stream."""
         return any(fnmatchcase(stream, pattern) for pattern in self.config.streams)
 
     def matches_tag(self, tag: str) -> bool:
-        """Whether it is about a tag."""
+        """Whether it applies to a tag."""
         if tag not in self._known:
             category = self._categories.get(tag, tag.rpartition("---")[0])
             self._known[tag] = category in self.config.categories or any(
@@ -145,7 +145,7 @@ class Condition:
         Args:
             facts: of the stream.
             now: the moment.
-            share: its sliding time, where the condition has one.
+            share: the stream's sliding window, if the condition has one.
         """
         if self.config.when == "stream_lost":
             return self._lost(facts)
@@ -163,7 +163,7 @@ class Condition:
         return Verdict(bool(found), now, 0, "; ".join(found))
 
     def resumes(self, facts: StreamFacts) -> int:
-        """Until when "no" means "not known yet"; 0 if it never does."""
+        """Until when a verdict of False means that it is not known yet; 0 for never."""
         if self.config.when in ("tag_on", "silence", "one_sided"):
             return facts.steady_since + round(RESUME_SECONDS * SECOND)
         return 0
@@ -234,7 +234,7 @@ class Condition:
         return Verdict(holds, now, again, f"{words}, {relation} {limit:.0%}")
 
     def subject(self) -> str:
-        """The tags that it is about, for people."""
+        """The tags that it applies to, for people."""
         if self.config.when not in TAG_CONDITIONS:
             return self.config.when
         return " or ".join((*self.config.tags, *self.config.categories))

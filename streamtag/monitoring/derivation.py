@@ -1,12 +1,12 @@
-"""Derived messages: what observers make of the messages that are published.
+"""Derived messages: observers of the feed make further messages, such as alerts and sections.
 
-Every message is shown to the observers in the order in which it is published. What they return is
-numbered, published and journalled like any other message, after its cause and in the same batch.
-Derived messages are shown to the observers, too.
+Every message is passed to the observers in the order of publication. The messages that they return
+are numbered, published and journalled like any other, after their cause and in the same batch.
+Derived messages are passed to the observers, too.
 
-An observer is a state machine without threads, files or clocks. After a restart it gets back its
-state from the journal. So what it has published is what it remembers: a message that is not in the
-journal was not published to anybody.
+An observer is a state machine without threads, files or clocks. After a restart it restores its
+state from the journal. So it remembers exactly what it has published: a message that is not in the
+journal was not published.
 """
 
 import logging
@@ -24,21 +24,21 @@ from streamtag.feed.messages import DERIVED_TOPICS, Message, parse
 log = logging.getLogger(__name__)
 
 KEPT = ("event/", *DERIVED_TOPICS)
-"""How the topics begin whose messages an observer gets back."""
+"""Prefixes of the topics whose messages observers get for restoring their state."""
 
 
 @dataclass(frozen=True, slots=True)
 class JournalPast:
-    """What a journal knows of the time before a start."""
+    """The contents of the journal at the start, from earlier runs."""
 
     in_force: Sequence[Message] = ()
-    """Messages in force at the end of the last run, the oldest first. A crash left them so."""
+    """Messages in force at the end of the last run, the oldest first. A crash has left them so."""
     messages: Iterable[tuple[Message, int]] = ()
     """The messages since `horizon_seconds` before the end of the last run, in the order in which
     they were published, each with the UTC of its writing in nanoseconds since 1970."""
 
     def of(self, types: Collection[type[Message]]) -> Iterable[Message]:
-        """Those of `messages` that are of some types; the others are not even parsed."""
+        """The messages of some types. Others are not parsed."""
         rows = self.messages
         found = rows.of(types) if isinstance(rows, JournalRows) else rows
         return (message for message, _ in found if type(message) in types)
@@ -46,7 +46,7 @@ class JournalPast:
 
 @dataclass(frozen=True, slots=True)
 class JournalRows:
-    """The newest messages of a journal, read anew each time."""
+    """The newest messages of a journal, read again at each iteration."""
 
     journal: Journal
     seconds: float
@@ -55,7 +55,7 @@ class JournalRows:
         return self.of(())
 
     def of(self, types: Iterable[type[Message]]) -> Iterator[tuple[Message, int]]:
-        """Those of some types, at least; all if none are given."""
+        """At least the messages of some types; all if none are given."""
         names = [str(structs.fields(kind)[0].default) for kind in types]
         for body, ns in self.journal.newest_rows(KEPT, self.seconds, names):
             for message in _parsed([body]):
@@ -63,22 +63,22 @@ class JournalRows:
 
 
 class Observer(Protocol):
-    """Makes messages of messages. One thread at a time calls it.
+    """Derives messages from messages. It is called by one thread at a time.
 
-    Returned messages have an empty `epoch` and a `seq` of 0; both are filled in.
+    Returned messages have an empty `epoch` and a `seq` of 0. Both are filled in later.
     """
 
     types: frozenset[type[Message]]
-    """The types of the messages that it wants to see. Scores are many: name them only if needed."""
+    """The types of the messages to observe. There are many scores: include them only if needed."""
     horizon_seconds: float
-    """How much of the journal it needs to get its state back; 0 for the messages in force alone."""
+    """Length of journal that it needs for restoring its state; 0 for only the messages in force."""
 
     def restore(self, past: JournalPast) -> None:
-        """Takes back the state of the last run. It is called once, before anything else. The past
-        can be read as long as this lasts."""
+        """Restores the state of the last run. It is called once, before anything else. `past` can
+        be read only during the call."""
 
     def observe(self, message: Message, now_ns: int) -> Sequence[Message]:
-        """Takes a message that is published now.
+        """Handles a message that is published now.
 
         Args:
             message: with its number.
@@ -86,10 +86,10 @@ class Observer(Protocol):
         """
 
     def tick(self, now_ns: int) -> Sequence[Message]:
-        """Takes the time, about ten times a second."""
+        """Handles the passing of time, about ten times a second."""
 
     def close(self, now_ns: int) -> Sequence[Message]:
-        """The daemon ends, and all its streams are down."""
+        """Handles the end of the daemon, after all streams are down."""
 
 
 @dataclass(slots=True)
@@ -97,7 +97,7 @@ class Derivation:
     """The observers of a feed.
 
     Args:
-        observers: in the order in which they see each message.
+        observers: in the order in which they get each message.
     """
 
     observers: Sequence[Observer] = ()
@@ -105,7 +105,7 @@ class Derivation:
     """Gives a message the next number of its topic."""
 
     def restore(self, journal: Journal) -> None:
-        """Gives all observers their state back, from a journal that nobody writes yet."""
+        """Restores the state of all observers from a journal that is not written to yet."""
         if not self.observers:
             return
         in_force = sorted(_parsed(journal.current_state()), key=lambda message: message.utc)
@@ -114,7 +114,7 @@ class Derivation:
             observer.restore(JournalPast(in_force, rows))
 
     def extend(self, messages: Iterable[Message], now_ns: int) -> list[Message]:
-        """The messages, which have their numbers, with what is derived from each after it."""
+        """The messages, each followed by those that are derived from it. All have numbers."""
         if not self.observers:
             return list(messages)
         extended: list[Message] = []
@@ -132,19 +132,19 @@ class Derivation:
         return extended
 
     def tick(self, now_ns: int) -> list[Message]:
-        """What is derived from the time."""
+        """The messages that are derived from the passing of time."""
         made = [m for one in self.observers for m in self._ask(one, one.tick, now_ns)]
         return self.extend(made, now_ns)
 
     def close(self, now_ns: int) -> list[Message]:
-        """What is derived from the end of the daemon."""
+        """The messages that are derived from the end of the daemon."""
         made = [m for one in self.observers for m in self._ask(one, one.close, now_ns)]
         return self.extend(made, now_ns)
 
     def _ask(
         self, observer: Observer, call: Callable[..., Sequence[Message]], *arguments: object
     ) -> list[Message]:
-        """What an observer makes, with numbers. One that fails is not asked again."""
+        """An observer's messages with numbers. An observer that fails is removed."""
         try:
             return [self.number(message) for message in call(*arguments)]
         except Exception:  # the feed must go on
@@ -154,7 +154,7 @@ class Derivation:
 
 
 def _parsed(bodies: Iterable[bytes]) -> Iterable[Message]:
-    """Messages; damaged ones are left out."""
+    """Parses messages, and leaves out damaged ones."""
     for body in bodies:
         try:
             yield parse(body)

@@ -1,6 +1,6 @@
-"""What rules know of a stream: facts, kept up to date by its messages.
+"""The facts about streams and the daemon that alert rules are judged by, updated by messages.
 
-Moments are nanoseconds since 1970, UTC; 0 stands for never, or not now.
+Moments are UTC in nanoseconds since 1970; 0 stands for never, or for not now.
 """
 
 from collections import deque
@@ -25,44 +25,45 @@ from streamtag.feed.messages import (
 )
 
 LOST_STATES = ("stalled", "retrying", "failed", "lost")
-"""States without audio that nobody asked for. `lost` is a stream that ended with its source."""
+"""States of a stream that lacks audio although it should have some. `lost` is a stream that ended
+because its source failed."""
 _LOST_REASONS = ("stream_lost", "worker_lost")
 _FROM_AUDIO = (TagOn, SilenceOn, Title, Gap, Clipping)
-"""Messages of streams that are up."""
+"""Types of messages that only streams that are up have."""
 _MOST_KEPT = 100_000
-"""Gaps, or reports of clipping, that are remembered of one stream at most."""
+"""The most gaps, and the most reports of clipping, that are remembered of one stream."""
 FAILURES: Mapping[str, str] = {
     "unkept": "messages are not written to the journal",
     "dropped_events": "messages were not sent",
     "dropped": "windows were not scored",
     "restarts": "ended and was started again",
 }
-"""Counters by the last part of their name: what it means when they grow."""
+"""What the growth of a counter means, by the last part of its name."""
 
 
 def moment_known(message: Message, utc: int) -> int:
-    """When a message could be known: audio after its `utc` may have been needed."""
+    """The moment at which an event was known. Deciding it may have needed audio after its `utc`."""
     decided = getattr(message, "decided", message.t)
     return utc + max(0, round((decided - message.t) * 1e9))
 
 
 @dataclass(slots=True)
 class StreamFacts:
-    """The present of one stream."""
+    """The present state of one stream."""
 
     state: str = "unknown"
     """`up`, `paused`, `closed`, one of `LOST_STATES`, or `unknown`."""
     state_since: int = 0
     lost_since: int = 0
-    """Since when it is in one of `LOST_STATES`."""
+    """When it entered `LOST_STATES`; 0 if it is in none of them."""
     cause: str = ""
-    """Why, in a word."""
+    """The cause of its state, in a word."""
     steady_since: int = 0
-    """Since when its audio is analysed by the present models. What was before is not known."""
+    """When the present models began to analyse its audio. Nothing is known of the time before."""
     on: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Tags that are on, by tagger: since when."""
+    """The active tags, and since when they are on, by tagger."""
     ended: dict[str, int] = field(default_factory=dict)
-    """When each tag last went off."""
+    """When each tag went off last."""
     silent_since: int = 0
     balance: str = "stereo"
     balance_since: int = 0
@@ -70,14 +71,15 @@ class StreamFacts:
     title_since: int = 0
     gaps: deque[int] = field(default_factory=lambda: deque(maxlen=_MOST_KEPT))
     clipped: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_MOST_KEPT))
-    """Moment and number of samples."""
+    """Reports of clipping: moment and number of samples."""
     t: float = 0.0
-    """Stream time of the newest message, and its `utc`."""
+    """Stream time of the newest message, in seconds."""
     t_utc: int = 0
+    """`utc` of the newest message."""
 
     @property
     def up(self) -> bool:
-        """Whether its audio is analysed."""
+        """Whether its audio is being analysed."""
         return self.state == "up"
 
     def stream_time(self, ns: int) -> float:
@@ -85,7 +87,7 @@ class StreamFacts:
         return max(0.0, round(self.t + (ns - self.t_utc) / 1e9, 6))
 
     def update(self, message: Message, utc: int) -> None:
-        """Takes the next message of the stream, and its moment."""
+        """Updates the facts with the next message of the stream and its moment."""
         if self.state == "unknown" and isinstance(message, _FROM_AUDIO):
             self._up(utc)  # it has been up since before the first message
         match message:
@@ -134,7 +136,7 @@ class StreamFacts:
         self.steady_since = utc
 
     def _status(self, message: StreamStatus, utc: int) -> None:
-        if message.state == "connecting":  # it says nothing about the past
+        if message.state == "connecting":  # unknown whether the stream was lost before
             return
         if message.state == "up" and not self.up:
             self.steady_since = utc
@@ -164,13 +166,13 @@ class DaemonFacts:
     """The health of the daemon, from its counters."""
 
     problems: dict[str, list[str]] = field(default_factory=dict)
-    """What is wrong, by part: `journal`, `feed`, `engine`, `bridges`, `workers`."""
+    """The problems of each part: `journal`, `feed`, `engine`, `bridges`, `workers`."""
     known: bool = False
-    """Whether counters could be compared."""
+    """Whether there were two sets of counters to compare."""
     _before: dict[str, float] = field(default_factory=dict)
 
     def update(self, message: Stats) -> None:
-        """Takes the newest counters. What has grown since the last ones is a problem."""
+        """Compares the newest counters with the last ones. One that has grown is a problem."""
         before, now = self._before, dict(message.counters)
         grown = {name for name in now if name in before and now[name] > before[name]}
         self.problems, self._before, self.known = {}, now, bool(before)
@@ -191,7 +193,7 @@ class DaemonFacts:
 
 
 def _part_of(name: str) -> tuple[str, str]:
-    """The part of the daemon that a counter is about, and its subject within it."""
+    """The part of the daemon that a counter belongs to, and its subject within this part."""
     head, _, rest = name.partition(".")
     if name.endswith(".unkept"):
         return "journal", ""
@@ -204,7 +206,7 @@ def _part_of(name: str) -> tuple[str, str]:
 
 @dataclass(slots=True)
 class ShareWindow:
-    """In which part of a sliding time something was on, while the stream was up."""
+    """The share of a sliding window of time during which something was on and the stream up."""
 
     length: int
     """Nanoseconds."""
@@ -215,7 +217,7 @@ class ShareWindow:
     _is_on: bool = False
 
     def set(self, at: int, *, up: bool, on: bool) -> None:
-        """From a moment on the stream is up or not, and it is on or not."""
+        """Notes whether the stream is up, and whether it is on, from a moment on."""
         if self._since and at > self._since:
             self._segments.append((self._since, at, self._is_on))
             self._up += at - self._since
@@ -224,7 +226,8 @@ class ShareWindow:
         self._expire(at - self.length)
 
     def look(self, now: int) -> tuple[int, int]:
-        """Nanoseconds within the time before `now` that it was on, and that the stream was up."""
+        """How long, within the window before `now`, it was on, and the stream was up; in
+        nanoseconds."""
         self._expire(begin := now - self.length)
         on, up = self._on, self._up
         if self._segments and (first := self._segments[0])[0] < begin:

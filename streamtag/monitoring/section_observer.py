@@ -1,4 +1,4 @@
-"""Says sections of a programme while it runs: an observer of the feed (see `derivation`)."""
+"""Publishes the sections of a programme while it runs, as an observer (see `derivation`)."""
 
 from bisect import insort
 from collections import defaultdict
@@ -34,19 +34,19 @@ from streamtag.monitoring.sections import (
 )
 
 DELAY_SECONDS = 60.0
-"""A section is said so long after its end, when the tags that tell are all there."""
+"""How long after its end a section is published: by then all tags that matter are known."""
 ONSET_SHARE = 0.22
-"""A model dates the beginning of speech or music this share of its window too early: the border is
-so much later. Measured on programmes of seed 1 of benchmarks/programme_log.py (median; 80 % within
-1.2 s of it)."""
+"""How much too early a model dates the beginning of speech or music, as a share of its window.
+Measured on programmes of seed 1 of benchmarks/programme_log.py (median; 80 % within 1.2 s of
+it)."""
 LEAST_SHARE = 0.3
-"""A tag is named with a section if it was on for at least this share of it."""
+"""A section names a tag that was on for at least this share of it."""
 MOST_TAGS = 3
-"""Tags of a category that are named with a section, at most."""
+"""The most tags of a category that a section names."""
 HORIZON_SECONDS = 6 * 3600.0
-"""A section lasts so long at most; what goes on is a new one."""
+"""The longest section. If the same goes on, another section begins."""
 SHORTEST_TITLE = 20.0
-"""Seconds that a title must last to have a section of its own."""
+"""The least length of a title that gets a section of its own, in seconds."""
 UP = "up"
 
 
@@ -58,34 +58,34 @@ class Spans:
     since: float | None = None
 
     def begin(self, at: float) -> None:
-        """It is on from a moment on."""
+        """Begins a span, unless one is open."""
         if self.since is None:
             self.since = at
 
     def end(self, at: float) -> None:
-        """It is off from a moment on."""
+        """Ends the open span."""
         if self.since is not None and at > self.since:
             insort(self.closed, (self.since, at))
         self.since = None
 
     def until(self, now: float) -> list[tuple[float, float]]:
-        """All spans, the open one up to now."""
+        """All spans; the open one ends now."""
         more = [(self.since, now)] if self.since is not None and self.since < now else []
         return [*self.closed, *more]
 
     def forget(self, before: float) -> None:
-        """Forgets what ended before a moment."""
+        """Removes the spans that ended before a moment."""
         self.closed = [span for span in self.closed if span[1] > before]
 
 
 @dataclass(slots=True)
 class StreamSections:
-    """The sections of one stream. All moments are seconds of UTC since 1970.
+    """Computes the sections of one stream. All moments are seconds of UTC since 1970.
 
     Args:
         stream: its name.
-        categories: of tags by name.
-        onset: seconds by which the model dates beginnings too early.
+        categories: category of each tag.
+        onset: how much too early the model dates beginnings, in seconds.
     """
 
     stream: str
@@ -103,7 +103,7 @@ class StreamSections:
     _last: float = 0.0
 
     def add(self, message: Message) -> list[Section]:
-        """Takes a message; returns the sections that end with it."""
+        """Handles a message; returns the sections that are complete."""
         at = ns_of(message.utc) / 1e9
         found = self.advance(at)
         self._last = max(self._last, at)
@@ -134,7 +134,7 @@ class StreamSections:
         return found
 
     def advance(self, now: float) -> list[Section]:
-        """The time; returns the sections that are certain by now."""
+        """Handles the passing of time; returns the sections that are complete by now."""
         if self._begin is None or self._due is None or now < self._due:
             return []
         self._due = None
@@ -151,7 +151,7 @@ class StreamSections:
         return said
 
     def skip_to(self, moment: float) -> None:
-        """What came before was said."""
+        """Skips everything before a moment, because it was published already."""
         if self._begin is not None and moment > self._begin:
             self._keep_from(moment, self._kind)
 
@@ -162,7 +162,7 @@ class StreamSections:
         self._begin, self._kind, self._up, self._due = at, "", True, at + DELAY_SECONDS
 
     def finish(self, at: float) -> list[Section]:
-        """The stream ends; returns what is not said yet. None if it is not up."""
+        """Ends the stream; returns the sections that were not published yet."""
         if not self._up:
             return []
         pieces = [p for p in self._sections(at) if p.begin < p.end]
@@ -195,7 +195,7 @@ class StreamSections:
             self._tags[tag].end(at)
 
     def _sections(self, now: float) -> list[Piece]:
-        """All sections from the last border up to now; the last one may go on."""
+        """All sections since the last published one; the last may go on."""
         assert self._begin is not None
         spans = {kind: some.until(now) for kind, some in self._kinds.items()}
         edges = {self._begin, now}
@@ -212,7 +212,7 @@ class StreamSections:
         self._titles = [*before[-1:], *(t for t in self._titles if t[0] > moment)]
 
     def _describe(self, piece: Piece) -> list[Section]:
-        """A section with its title and tags; music with several titles is several sections."""
+        """The messages for a section. Music with several titles is split into several."""
         cuts = [piece.begin, piece.end]
         if piece.kind == MUSIC:
             for at, _ in self._titles:
@@ -252,7 +252,8 @@ class StreamSections:
         return (self.categories.get(tag) or tag.rpartition("---")[0]).lower()
 
     def _title(self, piece: Piece) -> str:
-        """The title that lasted longest in a section; of speech, one that began in it."""
+        """The title that lasted longest in a section. In speech only titles that began in it
+        count."""
         lasted: dict[str, float] = defaultdict(float)
         ends = [*(at for at, _ in self._titles[1:]), piece.end][: len(self._titles)]
         for (at, title), end in zip(self._titles, ends, strict=True):
@@ -264,10 +265,10 @@ class StreamSections:
 
 
 class SectionObserver:
-    """Says sections of all streams.
+    """Publishes the sections of all streams.
 
     Args:
-        cards: of the taggers by name: what their tags are, and how long their windows.
+        cards: cards of the taggers by name.
     """
 
     types: frozenset[type[Message]] = frozenset(
@@ -282,7 +283,7 @@ class SectionObserver:
         self._streams: dict[str, StreamSections] = {}
 
     def restore(self, past: JournalPast) -> None:
-        """Takes back what is not said yet."""
+        """Restores the sections that were not published yet."""
         said: dict[str, float] = {}
         for message, _ in past.messages:
             if isinstance(message, Section):
@@ -293,19 +294,19 @@ class SectionObserver:
             self._of(stream).skip_to(moment)
 
     def observe(self, message: Message, now_ns: int) -> Sequence[Section]:
-        """Takes a message that is published now."""
+        """Handles a message that is published now."""
         return self._of(message.stream).add(message) if message.stream else []
 
     def tick(self, now_ns: int) -> Sequence[Section]:
-        """Takes the time."""
+        """Handles the passing of time."""
         return [one for some in self._streams.values() for one in some.advance(now_ns / 1e9)]
 
     def close(self, now_ns: int) -> Sequence[Section]:
-        """The daemon ends. Sections ended with their streams."""
+        """Returns nothing: the sections have ended with their streams."""
         return []
 
     def finish(self, now_ns: int) -> list[Section]:
-        """Ends what is left: the sections of all streams that are up."""
+        """Ends the sections of all streams that are up."""
         return [one for some in self._streams.values() for one in some.finish(now_ns / 1e9)]
 
     def _of(self, stream: str) -> StreamSections:
@@ -315,9 +316,9 @@ class SectionObserver:
 
 
 def sections_of(messages: Iterable[Message], cards: Mapping[str, Card]) -> list[Section]:
-    """The sections of messages in the order of their publication, as they are said live.
+    """The sections of messages that are in the order of their publication, as if live.
 
-    Streams that are still up end with the last message.
+    The sections of streams that are still up end with the last message.
     """
     observer, found, last = SectionObserver(cards), list[Section](), ""
     for message in messages:
@@ -330,7 +331,7 @@ def sections_of(messages: Iterable[Message], cards: Mapping[str, Card]) -> list[
 
 
 def kind_at(moment: float, spans: Mapping[str, Sequence[tuple[float, float]]]) -> str:
-    """What there is at a moment."""
+    """The kind of piece at a moment."""
     on = {kind for kind, some in spans.items() if any(a <= moment < b for a, b in some)}
     for kind in (LOST, SILENCE):
         if kind in on:
@@ -341,7 +342,7 @@ def kind_at(moment: float, spans: Mapping[str, Sequence[tuple[float, float]]]) -
 
 
 def overlap(spans: Iterable[tuple[float, float]], piece: Piece) -> float:
-    """Seconds of a section that lie in some spans."""
+    """How many seconds of a section lie within some spans."""
     return sum(max(0.0, min(b, piece.end) - max(a, piece.begin)) for a, b in spans)
 
 

@@ -1,8 +1,8 @@
 """The sections of a programme: speech, music, silence, other sound, or nothing received.
 
-Tags say of every moment what there is. Sections are what people would write into a log: a presenter
-over an intro belongs to the music, a breath is no silence, and a section has a least length. The
-rule looks only forward, so a live stream and a journal give the same sections.
+Tags change from moment to moment. Sections are what people would write into a log: a presenter over
+an intro belongs to the music, a breath is no silence, and each kind of section has a least length.
+A live stream and its journal give the same sections.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,14 +12,14 @@ SPEECH, MUSIC, SILENCE, OTHER, LOST = "speech", "music", "silence", "other", "lo
 BOTH = "both"
 """Speech over music; in sections it is one of the two."""
 SHORTEST = {SPEECH: 6.0, MUSIC: 12.0, SILENCE: 4.0, OTHER: 12.0, LOST: 1.0}
-"""Seconds that a section of a kind lasts at least."""
+"""The least length of a section of each kind, in seconds."""
 LONGEST_FADE = 15.0
-"""Speech over the end of music is music if it lasts longer than so many seconds. If it lasts less,
-the model still hears music that is over."""
+"""Speech over the end of music counts as music if it lasts longer than this, in seconds. Shorter
+overlaps are speech: the model's window still contains music that is over."""
 
 
 class Piece(NamedTuple):
-    """A span of time with its kind; seconds."""
+    """A span of time with its kind; times in seconds."""
 
     begin: float
     end: float
@@ -27,11 +27,11 @@ class Piece(NamedTuple):
 
 
 def merge(pieces: Iterable[Piece], first: str = "") -> list[Piece]:
-    """Joins pieces of any kind, without a hole between them, to sections.
+    """Joins consecutive pieces into sections.
 
     Args:
-        pieces: by time.
-        first: the kind of the section that the first piece goes on, if any.
+        pieces: sorted by time, without holes between them.
+        first: the kind of the section that the first piece continues; empty for none.
     """
     found = _joined([Piece(p.begin, p.begin, first) for p in list(pieces)[:1] if first], pieces)
     found = _without_both(found)
@@ -57,7 +57,7 @@ def _joined(found: list[Piece], pieces: Iterable[Piece]) -> list[Piece]:
 
 
 def _without_both(pieces: Sequence[Piece]) -> list[Piece]:
-    """Speech over music becomes the one or the other, by what is around it."""
+    """Replaces speech over music by one of the two, depending on the pieces around it."""
     found: list[Piece] = []
     for i, piece in enumerate(pieces):
         if piece.kind == BOTH:
@@ -71,7 +71,7 @@ def _without_both(pieces: Sequence[Piece]) -> list[Piece]:
 
 
 def _is_hole(before: Piece, piece: Piece, after: Piece | None) -> bool:
-    """Too short, between two pieces of one kind."""
+    """Whether a piece is too short and lies between two pieces of one kind."""
     return after is not None and before.kind == after.kind and _is_short(before, piece, after)
 
 

@@ -16,7 +16,7 @@ LONGEST_POLL = 1e6
 
 
 def can_read(number: int, seconds: float) -> bool:
-    """Whether a file descriptor of any number has bytes, or its end, within so many seconds."""
+    """Whether a file descriptor of any number has bytes, or its end, within `seconds`."""
     poll = select.poll()
     poll.register(number, select.POLLIN)
     return bool(poll.poll(1000 * min(max(0.0, seconds), LONGEST_POLL)))
@@ -69,7 +69,7 @@ class ChildProcess:
     def read(self, n: int, seconds: float) -> bytes | None:
         """Up to `n` bytes, as soon as there are some; none at the end or once closed.
 
-        Returns None where nothing came for so many seconds.
+        Returns None if nothing came for `seconds`.
         """
         pipe = self._process.stdout
         assert pipe is not None

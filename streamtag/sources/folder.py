@@ -142,5 +142,5 @@ class FolderSource:
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except OSError:  # removed meanwhile
+    except OSError:  # removed in between
         return 0

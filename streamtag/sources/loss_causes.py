@@ -12,7 +12,7 @@ from streamtag.errors import SourceError
 PERSISTENT = frozenset({Cause.NOT_FOUND, Cause.AUTH, Cause.TLS, Cause.REDIRECT, Cause.FORMAT})
 """Causes that trying again seldom cures."""
 MAX_REDIRECTS = 8
-"""After so many redirects ffmpeg gives up with nothing but an input/output error."""
+"""Number of redirects after which ffmpeg gives up with only an input/output error."""
 
 _PATTERNS = [
     (Cause.FORMAT, r"not on whitelist|not in allowed"),  # it lists protocols, such as tls
@@ -82,7 +82,7 @@ def classify(lines: Iterable[str], had_audio: bool) -> Cause:
 
 
 def telling_line(lines: Iterable[str]) -> str:
-    """The last line that says more than that ffmpeg failed."""
+    """The last line that explains why ffmpeg failed."""
     telling = [line for line in lines if not _UNTELLING.search(line)]
     return without_secrets(telling[-1]) if telling else "it said nothing"
 

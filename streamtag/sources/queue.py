@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 MANY_STREAMS = 16
 """With more streams than this, the consumer waits a moment for more items before it returns."""
 ENOUGH_ITEMS = 32
-"""The consumer does not wait where so many streams have an item ready."""
+"""The consumer does not wait for more if this number of streams have an item ready."""
 GATHER_SECONDS = 0.01
 """How long the consumer waits for more items: waking up for each block costs more than the block
 does."""

@@ -58,7 +58,7 @@ class Clock:
         return time.time_ns()
 
     def wait(self, seconds: float) -> bool:
-        """Waits so long; returns True, at once, when stopped."""
+        """Waits `seconds`; returns True, at once, when stopped."""
         return self._stopped.wait(max(0.0, seconds))
 
     def stop(self) -> None:

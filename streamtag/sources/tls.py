@@ -116,7 +116,7 @@ def too_old(ffmpeg: str) -> str:
 
 @functools.cache
 def _version(ffmpeg: str) -> int | None:
-    """Its major version; None where it does not say."""
+    """Its major version; None if it is not known."""
     try:
         done = subprocess.run([ffmpeg, "-version"], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

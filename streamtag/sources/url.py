@@ -120,7 +120,7 @@ class UrlSource:
         self.epoch_ns = time.time_ns()
 
     def __iter__(self) -> Iterator[AudioArrived | SourceTitle]:
-        """The audio; ends by itself only where a recording was heard to its end.
+        """The audio; ends by itself only at the end of a recording.
 
         Raises:
             SourceLost: it failed, stalled, or the other side ended what has no end.
@@ -157,7 +157,7 @@ class UrlSource:
         self._process.close()
 
     def _add_line(self, line: str | None) -> None:
-        """Takes a line of the log. What it says of titles is wanted at once."""
+        """Handles a line of the log. Titles are used at once."""
         log, skipped = self._log, self._log.skipped
         log.add(line)
         if log.titles or log.comment_at is not None or log.skipped > skipped:

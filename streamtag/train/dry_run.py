@@ -37,13 +37,13 @@ from streamtag.train.training.predictions import predict
 from streamtag.train.training.schedule import make_optimizer
 
 SAMPLE = 200
-"""Of the recordings that are not in the cache yet, at most so many are read."""
+"""The most recordings that are read because they are not in the cache yet."""
 STEPS = 4
 """Steps that are timed; the first one is left out."""
 PATIENCE = 30.0
 """Seconds after which no further step is timed."""
 RAREST = 30
-"""At most so many tags are listed, those with the fewest training recordings."""
+"""The most tags that are listed: those with the fewest training recordings."""
 
 
 @dataclass(frozen=True, slots=True)

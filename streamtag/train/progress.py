@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 TRAINING_WORK = 3
 """Work of learning from a window, in units of predicting one: forward, and twice that backward."""
 QUIET_SECONDS = 30.0
-"""Where no bar is shown, work on the data is reported so often."""
+"""How often work on the data is reported if no bar is shown."""
 MEASURES = {"pr_auc": "PR-AUC", "roc_auc": "ROC-AUC", "loss": "loss"}
 """`fit.select` in words; all are of the validation part."""
 

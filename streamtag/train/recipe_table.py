@@ -97,7 +97,7 @@ def short_citation(paper: str) -> str:
 
 
 def table(width: int = WIDE) -> Table:
-    """The table for a terminal of so many columns; names are never broken.
+    """The table for a terminal of `width` columns. Names are never broken.
 
     Below `WIDE` columns it leaves out what the run is in its paper, and the data.
     """

@@ -39,7 +39,7 @@ ADVICE = (
 )
 """What to do where a run must not go on."""
 SHOWN = 4
-"""A refusal names at most so many differences."""
+"""The most differences that a refusal names."""
 
 IMPROVEMENT = 1e-4
 """Relative. A smaller decrease of the validation loss does not count (default of torch)."""

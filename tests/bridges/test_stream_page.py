@@ -155,8 +155,8 @@ def test_zoom_and_exports(server: Server, open_page: Open) -> None:
     spans = [end - begin for begin, end, _ in hour["sections"]]
     assert spans == pytest.approx([900_000, 300_000], abs=2)
     assert [line.split(",")[2] for line in lines if line.startswith("sections,")] == [
-        '"music"',
-        '"speech"',
+        "music",
+        "speech",
     ]
     assert saved("PNG").startswith(b"\x89PNG")
     page.locator("#timeline").focus()

@@ -13,7 +13,7 @@ from support.wall import TAGGER
 from support.web_server import SECONDS, Feed, Server, serving, wait_for
 
 from streamtag.engine.smoothing import SwitchSettings
-from streamtag.history.replay import BREAK, TagScore, replay_switch
+from streamtag.history.threshold_preview import BREAK, TagScore, replay_switch
 
 PAGE = {"Streamtag-Request": "1"}
 MAY = {"Authorization": "Bearer change", **PAGE}

@@ -21,9 +21,9 @@ from streamtag.config.control_socket import default_path, send_command
 from streamtag.daemon.control import (
     LONGEST,
     MOST_CLIENTS,
+    ControlRequest,
     ControlServer,
     PlainCommand,
-    Request,
     parse_request,
     reply,
 )
@@ -39,7 +39,7 @@ class Engine:
         self.kept: list[Future[object]] = []
         self.submitted = threading.Semaphore(0)
 
-    def submit(self, request: Request) -> Future[object]:
+    def submit(self, request: ControlRequest) -> Future[object]:
         result = Future[object]()
         result.set_running_or_notify_cancel()
         if isinstance(request, PlainCommand) and request.command == "list":

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from streamtag.daemon.ops.logs import FORMATTERS, RateLimit, Style
+from streamtag.daemon.ops.logs import FORMATTERS, LogStyle, RateLimit
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def logger(clock: list[float]) -> Iterator[tuple[logging.Logger, logging.Handler
 Logger = tuple[logging.Logger, logging.Handler, io.StringIO]
 
 
-def written(logger: Logger, style: Style) -> tuple[logging.Logger, io.StringIO]:
+def written(logger: Logger, style: LogStyle) -> tuple[logging.Logger, io.StringIO]:
     logger[1].setFormatter(FORMATTERS[style]())
     return logger[0], logger[2]
 

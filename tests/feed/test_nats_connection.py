@@ -96,9 +96,11 @@ def test_users_and_nkeys(tmp_path: Path) -> None:
         options = NatsOptions((server.address,))
         run(replace(options, user="ada", password="secret"))
         run(replace(options, nkey=str(seed)))
-        with pytest.raises(FeedError, match=r"expected to be let in as 'ada', got .*Authorization"):
+        with pytest.raises(
+            FeedError, match=r"expected to be accepted as 'ada', got .*Authorization"
+        ):
             run(replace(options, user="ada", password="wrong"))
-        with pytest.raises(FeedError, match="expected to be let in without credentials"):
+        with pytest.raises(FeedError, match="expected to be accepted without credentials"):
             run(options)
     finally:
         server.close()

@@ -62,12 +62,15 @@ def wait_for(condition: Callable[[], Any]) -> Any:
 
 
 def workers() -> list[int]:
-    """Processes that tag."""
+    """Processes of this cluster that tag; other tests may have a Ray of their own."""
+    ours = os.environ["RAY_TMPDIR"].encode()
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if (folder / "cmdline").read_bytes().startswith(b"ray::MapWorker"):
-                found.append(int(folder.name))
+                parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+                if ours in Path("/proc", parent, "cmdline").read_bytes():
+                    found.append(int(folder.name))
         except OSError:  # it has ended
             continue
     return found
@@ -86,7 +89,10 @@ class Killer:
         self.driver: Forked | None = None
 
     def start(self) -> None:
-        self.driver = Forked("-m", "streamtag", *self._words)
+        # A batch for each recording: something is left to do at every kill.
+        code = "from streamtag.history.archive import run; run.MOST_IN_BATCH = 1"
+        code += "; from streamtag.cli.main import main; main()"
+        self.driver = Forked("-c", code, *self._words)
 
     def committed(self) -> int:
         return len(list(self._out.glob("recordings/*.parquet")))
@@ -98,8 +104,10 @@ class Killer:
         wait_for(lambda: self.committed() > before or driver.poll() is not None)
 
     def kill(self, kind: str) -> None:
+        assert self.driver is not None
+        alive = "running" if self.driver.poll() is None else "ended"
+        print(f"kill of {kind}: run {alive}, {self.committed()} batches, workers {workers()}")
         if kind == "driver":
-            assert self.driver is not None
             kill(self.driver.pid)
             self.driver.wait(SECONDS)
             self.start()
@@ -139,7 +147,9 @@ def test_nothing_is_lost_and_nothing_comes_twice(
     words = ["archive", *sources, "-o", str(out), *options, "--address", cluster.address]
     killer = Killer(cluster, words, out)
     killer.start()
-    for kind in itertools.islice(itertools.cycle(("driver", "worker", "node")), KILLS):
+    for kind in itertools.islice(
+        itertools.cycle(("driver", "worker", "node", "worker", "node")), KILLS
+    ):
         killer.wait_for_more()
         killer.kill(kind)
     assert killer.driver is not None

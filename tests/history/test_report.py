@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from streamtag.cli.main import app
 from streamtag.engine import events
 from streamtag.feed.messages import AlertCleared, AlertRaised
-from streamtag.feed.timestamps import ns_of, rfc3339
+from streamtag.feed.timestamps import SECOND, ns_of, rfc3339
 from streamtag.history.days import find_zone, hours_of, hours_of_days
 from streamtag.history.export import REPORT
 from streamtag.history.history import History
@@ -26,8 +26,8 @@ from streamtag.history.intervals import (
     union,
     within,
 )
-from streamtag.history.programme import alerts_of
-from streamtag.history.report import CONDITIONS, HEARD, SECOND, StreamReport, by_day, make_report
+from streamtag.history.report import CONDITIONS, HEARD, StreamReport, by_day, make_report
+from streamtag.history.report_parts import alerts_of
 from streamtag.history.timeline import read_timeline
 
 MINUTE = HOUR // 60

@@ -20,7 +20,7 @@ from streamtag.feed.messages import Message, Section
 from streamtag.history.history import History
 from streamtag.history.query import Query
 from streamtag.model.card import Card
-from streamtag.monitoring.section_log import sections_in
+from streamtag.monitoring.programme_log import sections_in
 from streamtag.monitoring.section_observer import DELAY_SECONDS, SectionObserver, sections_of
 from streamtag.monitoring.sections import BOTH, MUSIC, OTHER, SILENCE, SPEECH, Piece, merge
 

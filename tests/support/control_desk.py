@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from streamtag.config.fields import merge
-from streamtag.daemon.control import ControlServer, Request, SetCommand
+from streamtag.daemon.control import ControlRequest, ControlServer, SetCommand
 from streamtag.engine import events
 from streamtag.errors import ControlError
 from streamtag.feed.event_encoder import TaggerInfo
@@ -52,13 +52,13 @@ class CommandLog:
 
     def __init__(self, path: Path, feed: Feed) -> None:
         self.feed = feed
-        self.requests: list[Request] = []
+        self.requests: list[ControlRequest] = []
         """Without questions."""
         self._config: dict[str, Any] = {"streams": {"radio1": {"source": "http://127.0.0.1:9/x"}}}
         with ThreadPoolExecutor(1) as elsewhere:  # Playwright's loop may run in this thread
             self._server = elsewhere.submit(ControlServer, path, self._take).result()
 
-    def _take(self, request: Request) -> Future[object]:
+    def _take(self, request: ControlRequest) -> Future[object]:
         answer: Future[object] = Future()
         if request.command == "config":
             answer.set_result(self._config)

@@ -18,8 +18,8 @@ BANDS = "Market Street Quartet,Ensemble Nord,Hana Lind,Kontakt 9,Iron Harbour,Th
 SONGS = "Morning,Slow Water,Night Shift,Break the Line,Lament,Harbour Lights,Late Train,Paper Moon"
 TAGS = (
     (["pop", "rock", "jazz", "classical", "electronic", "folk"], 1),
-    (["happy", "calm", "energetic", "dark", "relaxing", "uplifting", "romantic"], 2),
-    (["piano", "guitar", "drums", "strings", "synth", "vocals"], 3),
+    (["happy", "calm", "energetic", "dark", "tender", "dreamy", "melancholic"], 2),
+    (["piano", "guitar", "drums", "strings", "synth", "saxophone"], 3),
 )
 
 

@@ -30,12 +30,12 @@ def level(tag: str) -> str:
 
 
 def bridge_topic(prefix: str) -> str:
-    """The topic that says whether the bridge runs."""
+    """The topic with the state of the bridge."""
     return f"{prefix}/status"
 
 
 def daemon_topic(prefix: str) -> str:
-    """The topic that says whether the daemon is alive."""
+    """The topic with the state of the daemon."""
     return f"{prefix}/daemon"
 
 

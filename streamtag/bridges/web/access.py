@@ -112,7 +112,7 @@ class AccessControl:
 
 
 class SignIn:
-    """Knows the tokens, and answers at the addresses of the sign-in."""
+    """Checks the tokens, and answers at the addresses of the sign-in."""
 
     def __init__(
         self, config: WebConfig, token: str, control_token: str, limited: Sequence[Token] = ()

@@ -39,7 +39,7 @@ from streamtag.config.stream import StreamConfig
 from streamtag.errors import ConfigError, ControlError, StreamtagError, complaint
 from streamtag.history.history import History
 from streamtag.history.intervals import HOUR, Interval, within
-from streamtag.history.replay import read_scores, replay_switch
+from streamtag.history.threshold_preview import read_scores, replay_switch
 from streamtag.history.timeline import read_timeline
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ ANSWER_SECONDS = 10.0
 NO_SOURCE = ("stdin",)
 """Kinds of sources that only the daemon's own starter can give."""
 NAMES = ("stream", "tagger", "tag")
-"""Parameters that say which tag is meant."""
+"""Parameters that name a tag."""
 WIDTH, HEIGHT = 1000, 160
 """Of the picture's curve."""
 GREY, ORANGE = "#7d8894", "#d2601a"
@@ -76,7 +76,7 @@ class Control:
         pages: their files.
         socket: path of the daemon's control socket.
         journal: its path; None if it is not known.
-        vocabulary: what the models' cards say; None if they cannot be read.
+        vocabulary: tags and categories in the models' cards; None if they cannot be read.
         folder: of the configuration, to which paths of sources are relative.
     """
 

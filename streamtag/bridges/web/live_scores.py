@@ -102,7 +102,7 @@ class LiveScores:
         return sum(map(len, self._viewers.values()))
 
     def add(self, scores: Scores) -> None:
-        """Takes scores, and passes them on to whoever looks."""
+        """Passes scores on to the clients that show them."""
         trails = self._trails.setdefault(scores.stream, {})
         viewers = self._viewers.get(scores.stream, ())
         trail = trails.get(scores.tagger)

@@ -5,13 +5,16 @@ imports between modules stay within one version.
 """
 
 import hashlib
+import re
+from html import escape
 from pathlib import Path
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 
-from streamtag.bridges.web.texts import STATIC
+from streamtag.bridges.web.parameters import read_settings
+from streamtag.bridges.web.texts import STATIC, Texts, best_language
 from streamtag.config.bridges import WebConfig
 
 MEDIA_TYPES = {
@@ -20,6 +23,7 @@ MEDIA_TYPES = {
     ".json": "application/json",
     ".svg": "image/svg+xml",
     ".frag": "text/plain",
+    ".wav": "audio/wav",
 }
 """Of the files that pages load; the system's own table may lack or change some."""
 LOGO_TYPES = {
@@ -34,6 +38,12 @@ IMAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 """An SVG file that somebody opens by its address may have styles, but runs nothing."""
 DIGITS = 16
 """Hexadecimal digits of the digest in an address."""
+PLACES = re.compile(r"\{(static|lang|chosen)\}")
+"""What each answer fills in, in a page."""
+WORDS = re.compile(r' data-text="(\w+)"><')
+LABELS = re.compile(r'data-(label|hint)="(\w+)"')
+"""Keys of texts in a page: of what an element contains, and of its attributes."""
+KINDS = {"label": "aria-label", "hint": "placeholder"}
 
 
 class Pages:
@@ -68,15 +78,15 @@ class Pages:
 
     async def desk(self, request: Request) -> Response:
         """`GET /`."""
-        return self._page("desk.html", "static")
+        return self._page(request, "desk.html")
 
     async def stream(self, request: Request) -> Response:
         """`GET /stream/STREAM`. The page finds the name in its own address."""
-        return self._page("stream-page.html", "../static")
+        return self._page(request, "stream-page.html")
 
     async def wall(self, request: Request) -> Response:
         """`GET /wall` and `GET /wall/STREAM`. The page finds the name in its own address."""
-        return self._page("wall.html", "../static" if request.path_params else "static")
+        return self._page(request, "wall.html")
 
     async def file(self, request: Request) -> Response:
         """`GET /static/VERSION/PATH`."""
@@ -97,10 +107,23 @@ class Pages:
         headers = {"Cache-Control": "no-cache", "Content-Security-Policy": IMAGE_POLICY}
         return FileResponse(path, media_type=LOGO_TYPES[path.suffix], headers=headers)
 
-    def _page(self, name: str, static: str) -> Response:
-        """A page. `static` leads from its address to the files, also behind a proxy's prefix."""
-        html = self._files[name].decode().replace("{static}", f"{static}/{self.version}")
-        return HTMLResponse(html, headers=self._headers)
+    def _page(self, request: Request, name: str) -> Response:
+        """A page in the language of `?lang=`, of the settings, or of the browser.
+
+        The way from its address to the files also holds behind a proxy's prefix.
+        """
+        chosen = request.query_params.get("lang") or read_settings(request.cookies).get("lang", "")
+        texts = Texts(best_language(chosen, request.headers.get("accept-language", "")))
+        up = "../" if request.path_params else ""
+        values = {
+            "static": f"{up}static/{self.version}",
+            "lang": texts.language,
+            "chosen": escape(chosen),
+        }
+        html = PLACES.sub(lambda found: values[found[1]], self._files[name].decode())
+        html = WORDS.sub(lambda found: f">{escape(texts[found[1]])}<", html)
+        html = LABELS.sub(lambda found: f'{KINDS[found[1]]}="{escape(texts[found[2]])}"', html)
+        return HTMLResponse(html, headers={**self._headers, "Vary": "Accept-Language, Cookie"})
 
 
 def content_policy(frame_origins: tuple[str, ...], forms: str = "'none'") -> str:

@@ -1,7 +1,8 @@
-"""Parameters of requests, and the errors that say what was wrong with one."""
+"""Parameters of requests, and the errors for wrong ones."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from datetime import tzinfo
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
@@ -11,6 +12,7 @@ from starlette.responses import JSONResponse
 from streamtag.feed.messages import TYPES
 from streamtag.feed.rights import EVERYTHING, Rights
 from streamtag.feed.timestamps import parse_moment
+from streamtag.history.days import find_zone, local_zone
 from streamtag.history.query import Query
 
 MAX_LIMIT = 1000
@@ -23,7 +25,7 @@ T = TypeVar("T")
 
 
 def error_response(status: int, parameter: str, expected: str, got: str) -> JSONResponse:
-    """An answer that says what was wrong with a request."""
+    """An answer with the error of a request."""
     body = {"error": {"parameter": parameter, "expected": expected, "got": got[:200]}}
     return JSONResponse(body, status, CHALLENGE if status == 401 else None)
 
@@ -96,3 +98,11 @@ def read_limit(text: str) -> int:
 def read_settings(cookies: Mapping[str, str]) -> dict[str, str]:
     """What somebody chose on the page of settings."""
     return dict(parse_qsl(cookies.get(SETTINGS_COOKIE, "")[:1000]))
+
+
+def chosen_zone(name: str) -> tzinfo:
+    """The time zone of the settings; that of this machine if there is none."""
+    try:
+        return find_zone(name) if name else local_zone()
+    except ValueError:
+        return local_zone()

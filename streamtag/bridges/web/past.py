@@ -1,6 +1,8 @@
 """The past of a stream from the journal, for the pages: its time line, and a tag's curve."""
 
 import asyncio
+import csv
+import io
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +22,7 @@ from streamtag.bridges.web.parameters import (
     single,
 )
 from streamtag.feed.messages import Scores, Section
-from streamtag.feed.timestamps import ns_of
+from streamtag.feed.timestamps import ns_of, rfc3339
 from streamtag.history.history import History
 from streamtag.history.intervals import HOUR, Interval, Labelled, joined, within
 from streamtag.history.query import Query
@@ -35,8 +37,11 @@ MAX_POINTS = 2000
 MAX_READERS = 2
 """Number of requests that read the journal at once; others wait."""
 MILLISECOND = 10**6
+FORMATS = ("json", "csv")
+KINDS = ("received", "silences", "gaps", "titles", "states", "sections")
+"""What a time line has beside tags."""
 LONGEST_SECTION = 6 * HOUR
-"""A section that begins so long before a range may reach it."""
+"""How long before a range a section may begin that reaches into it."""
 
 
 class Past:
@@ -48,13 +53,19 @@ class Past:
 
     async def timeline(self, request: Request) -> Response:
         """`GET /api/timeline`."""
-        check_names(request.query_params, ("stream", "from", "to"))
-        stream, since, until = read_range(request.query_params)
+        params = request.query_params
+        check_names(params, ("stream", "from", "to", "format"))
+        stream, since, until = read_range(params)
+        form = single(params, "format", str) or "json"
+        if form not in FORMATS:
+            raise BadParameter("format", " or ".join(FORMATS), form)
         if self._journal is None:
             return error_response(404, "history", "feed.journal in the configuration", "none")
         async with self._readers:
             seen = seen_stream(request, stream)
             body = await asyncio.to_thread(timeline_json, self._journal, seen, since, until)
+        if form == "csv":
+            return Response(timeline_csv(body), media_type="text/csv; charset=utf-8")
         return JSONResponse(body | {"stream": stream})
 
     async def curve(self, request: Request) -> Response:
@@ -128,6 +139,30 @@ def timeline_json(path: Path, stream: str, since: int, until: int) -> dict[str, 
         "sections": labelled(sections),
         "tags": [{"tagger": tagger, "tag": tag, "spans": on} for tagger, tag, on in tags if on],
     }
+
+
+def timeline_csv(past: dict[str, Any]) -> str:
+    """A time line as CSV, with a line for each interval. Its names cannot be formulas."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("kind", "tagger", "name", "begin", "end"))
+    for kind in KINDS:
+        for begin, end, *name in past[kind]:
+            table.writerow((kind, "", *map(_plain, name or [""]), _utc(begin), _utc(end)))
+    for tag in past["tags"]:
+        for begin, end in tag["spans"]:
+            names = _plain(tag["tagger"]), _plain(tag["tag"])
+            table.writerow(("tag", *names, _utc(begin), _utc(end)))
+    return text.getvalue()
+
+
+def _plain(text: str) -> str:
+    """Text that no spreadsheet calculates."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
+
+
+def _utc(ms: int) -> str:
+    return rfc3339(ms * MILLISECOND)
 
 
 def read_sections(history: History, stream: str, since: int, until: int) -> list[Labelled]:

@@ -28,7 +28,7 @@ class PastHour:
         self._sampled = 0.0
 
     def sample(self, states: StreamStates, *, alive: bool, now: float | None = None) -> None:
-        """Looks at all streams, if the last look is long enough ago.
+        """Reads all streams again, if the last time is long enough ago.
 
         `now` is in seconds since 1970; None for the present.
         """

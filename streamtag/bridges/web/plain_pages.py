@@ -5,10 +5,13 @@ A button or form with `data-command` is sent to `/api/control`. All texts are es
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 from zoneinfo import available_timezones
 
 from streamtag.bridges.web.html import Html, element, join
+from streamtag.bridges.web.parameters import chosen_zone
 from streamtag.bridges.web.sessions import Role, Session
 from streamtag.bridges.web.texts import LANGUAGES, Texts
 
@@ -239,7 +242,7 @@ def _effect(view: PageView, choice: ThresholdChoice, found: Mapping[str, Any]) -
 def alerts_page(view: PageView, alerts: Iterable[Mapping[str, Any]], may_control: bool) -> str:
     """`/alerts`."""
     texts = view.texts
-    rows = [_alert_row(texts, alert, may_control) for alert in alerts]
+    rows = [_alert_row(view, alert, may_control) for alert in alerts]
     if not rows:
         return _page(view, "alerts", element("p", texts["alerts_none"]), _said(view))
     names = ("alerts_what", "alerts_since", "alerts_streams", "alerts_seen")
@@ -248,21 +251,36 @@ def alerts_page(view: PageView, alerts: Iterable[Mapping[str, Any]], may_control
         "table",
         element("thead", element("tr", *heads)),
         element("tbody", *rows),
+        class_="alerts",
     )
     return _page(view, "alerts", element("div", table, class_="wide"), _said(view))
 
 
-def _alert_row(texts: Texts, alert: Mapping[str, Any], may_control: bool) -> Html:
+def _alert_row(view: PageView, alert: Mapping[str, Any], may_control: bool) -> Html:
+    texts = view.texts
     seen: str = ": ".join(filter(None, (alert["acknowledged_by"], alert["note"])))
     if not seen and may_control:
         button = element("button", texts["alerts_ack"], data_command="ack", data_alert=alert["id"])
         cell = element("td", button)
     else:
         cell = element("td", seen)
-    since = f"{alert['since_utc'][:10]} {alert['since_utc'][11:19]} UTC"
-    streams = ", ".join(alert["streams"])
-    text = f"{alert['alert']}: {alert['detail']}"
-    return element("tr", element("td", text), element("td", since), element("td", streams), cell)
+    links = [element("a", name, href=f"stream/{quote(name, safe='')}") for name in alert["streams"]]
+    streams = [part for link in links for part in (", ", link)][1:]
+    return element(
+        "tr",
+        element("td", element("b", alert["alert"]), alert["detail"]),
+        element("td", _moment(view, alert["since_utc"]), class_="time"),
+        element("td", *streams),
+        cell,
+        class_=alert["severity"],
+    )
+
+
+def _moment(view: PageView, utc: str) -> str:
+    """A moment in the chosen time zone and clock, with the zone's name."""
+    zone = chosen_zone(view.chosen.get("zone", ""))
+    clock = "%I:%M %p" if view.chosen.get("clock") == "12" else "%H:%M"
+    return datetime.fromisoformat(utc).astimezone(zone).strftime(f"%Y-%m-%d {clock} %Z")
 
 
 def _labelled(text: str, id: str, field: Html) -> tuple[Html, Html]:

@@ -11,12 +11,11 @@ from streamtag.bridges.state_bridge import known_categories
 from streamtag.bridges.web.html import Html, element, join
 from streamtag.bridges.web.texts import STATIC, Texts
 from streamtag.feed.rights import EVERYTHING, Rights
-from streamtag.feed.timestamps import ns_of
+from streamtag.feed.timestamps import SECOND, minutes_and_seconds, ns_of
 from streamtag.history.clips import clips_of
 from streamtag.history.days import hours_of_days, local_time
 from streamtag.history.history import History
 from streamtag.history.intervals import Labelled
-from streamtag.history.programme import alerts_of, log_of
 from streamtag.history.query import Query
 from streamtag.history.report import (
     BOTH,
@@ -24,7 +23,6 @@ from streamtag.history.report import (
     KIND,
     LOST,
     MUSIC,
-    SECOND,
     SILENCE,
     SPEECH,
     HourReport,
@@ -37,6 +35,7 @@ from streamtag.history.report import (
     by_day,
     make_report,
 )
+from streamtag.history.report_parts import alerts_of, log_of
 from streamtag.history.timeline import read_timeline
 
 MOST_ROWS = 12
@@ -44,7 +43,7 @@ MOST_ROWS = 12
 CELL, ROW = 10, 12
 """Width of an hour and height of a row in the pictures."""
 WIDTH = 1000
-"""Of the bars."""
+"""Width of the bars, in pixels."""
 COLUMNS = (MUSIC, BOTH, SPEECH, SILENCE, LOST)
 """The conditions that have a column of minutes."""
 
@@ -422,7 +421,7 @@ def _log(sections: Sequence[ReportedSection], view: ReportView) -> Html:
         [
             element("td", view.moment(one.begin)),
             element("th", one.title or texts[f"report_{one.kind}"], scope="row"),
-            element("td", _length((one.end - one.begin) / SECOND)),
+            element("td", minutes_and_seconds((one.end - one.begin) / SECOND)),
             element(
                 "td", texts[f"report_{one.kind}"], " ", element("small", f"{one.certainty:.2f}")
             ),
@@ -493,7 +492,7 @@ def _songs(songs: Sequence[Song], view: ReportView) -> Html:
             "tr",
             element("td", view.moment(song.begin)),
             element("th", song.title, _spoken(song, texts), scope="row"),
-            element("td", _length(song.heard)),
+            element("td", minutes_and_seconds(song.heard)),
             *[
                 element("td", ", ".join(texts.tag(tag) for tag, _ in song.tags.get(name, ())))
                 for name in categories
@@ -518,7 +517,7 @@ def _clips(clips: Sequence[Mapping[str, Any]], view: ReportView) -> Html:
                 element("small", clip["file"] or clip["detail"]),
                 scope="row",
             ),
-            element("td", _length(clip["seconds"])),
+            element("td", minutes_and_seconds(clip["seconds"])),
             element("td", element("small", clip["sha256"])),
         ]
         for clip in clips
@@ -539,11 +538,6 @@ def _spoken(song: Song, texts: Texts) -> Html:
     kinds = {bare_name(tag).lower() for tag, _ in song.tags.get(KIND, ())}
     spoken = SPEECH in kinds and MUSIC not in kinds
     return join(" ", element("small", texts["report_speech"])) if spoken else Html("")
-
-
-def _length(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02}"
 
 
 def _notes(report: StreamReport, view: ReportView) -> Html:

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from datetime import tzinfo
 from pathlib import Path
 
 from starlette.requests import Request
@@ -12,11 +11,17 @@ from streamtag.bridges.state_bridge import TagVocabulary
 from streamtag.bridges.web.access import rights_of
 from streamtag.bridges.web.hub import FeedHub
 from streamtag.bridges.web.pages import Pages
-from streamtag.bridges.web.parameters import check_names, error_response, read_settings, single
+from streamtag.bridges.web.parameters import (
+    check_names,
+    chosen_zone,
+    error_response,
+    read_settings,
+    single,
+)
 from streamtag.bridges.web.report_page import ReportView, read_report, report_page
 from streamtag.bridges.web.texts import Texts, best_language
 from streamtag.feed.rights import Rights
-from streamtag.history.days import find_zone, local_zone, parse_day
+from streamtag.history.days import find_zone, parse_day
 from streamtag.history.history import History
 from streamtag.history.report import StreamReport
 
@@ -47,7 +52,7 @@ class Reports:
 
     def _view(self, request: Request) -> ReportView:
         params, chosen = request.query_params, read_settings(request.cookies)
-        zone = single(params, "tz", find_zone) or _chosen_zone(chosen.get("zone", ""))
+        zone = single(params, "tz", find_zone) or chosen_zone(chosen.get("zone", ""))
         now = time.time_ns()
         day = single(params, "day", lambda text: parse_day(text, zone, now))
         language = single(params, "lang", str) or chosen.get("lang", "")
@@ -82,10 +87,3 @@ class Reports:
         taggers = states[stream].taggers if stream in list(states) else ()
         described = self._vocabulary.descriptions(stream, taggers)
         return {tag: about["category"] for tag, about in described.items()}
-
-
-def _chosen_zone(name: str) -> tzinfo:
-    try:
-        return find_zone(name) if name else local_zone()
-    except ValueError:
-        return local_zone()

@@ -65,7 +65,7 @@ def run(path: Path) -> int:
 
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
-    """Text that is no UTF-8 closes its WebSocket; whoever sends it must not fill the log."""
+    """Text that is not UTF-8 closes its WebSocket. It must not fill the log."""
     error = record.exc_info[1] if record.exc_info else None
     return not isinstance(error, (UnicodeDecodeError, InvalidState))
 
@@ -113,7 +113,7 @@ def _clips_folder(config: Config) -> Path | None:
 
 
 def _vocabulary(path: Path) -> TagVocabulary | None:
-    """What the models' cards say about tags; None if one cannot be read."""
+    """Tags and categories in the models' cards; None if one cannot be read."""
     try:
         return TagVocabulary(path)
     except StreamtagError as error:

@@ -23,7 +23,7 @@ LONGEST_NAME = 40
 """Characters of the name that somebody gives at the sign-in."""
 LONGEST_COOKIE = 600
 WINDOW_SECONDS = 60.0
-"""Wrong tokens are counted for so long."""
+"""How long a wrong token is counted."""
 WRONG_PER_ADDRESS = 10
 """Different wrong tokens of one address in this time; then it must wait."""
 WRONG_IN_ALL = 300

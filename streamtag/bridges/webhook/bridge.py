@@ -25,7 +25,7 @@ from streamtag.config.fields import read_secret
 from streamtag.errors import StreamtagError
 from streamtag.feed.atomic_file import atomic_file
 from streamtag.feed.client.subscriber import Subscriber
-from streamtag.feed.client.tracker import FeedItem, MissedMessages
+from streamtag.feed.client.tracker import FeedItem, MissedMessages, Positions, positions_in
 from streamtag.feed.messages import AlertMessage, Other, TagOff, TagOn
 from streamtag.feed.rights import matches
 
@@ -41,9 +41,6 @@ RETRY_SECONDS = 5.0
 """How long to wait after a feed or a disk could not be used."""
 STOP_SECONDS = 1.0
 """How long the threads may take to end."""
-
-Positions = dict[str, tuple[str, int]]
-"""Topic -> epoch and number of the last message that is settled."""
 
 
 @dataclass(slots=True)
@@ -90,7 +87,7 @@ def load_position(path: Path) -> DeliveryPosition:
     """
     try:
         body = json.loads(path.read_bytes())
-        topics = {str(t): (str(epoch), int(seq)) for t, (epoch, seq) in body["topics"].items()}
+        topics = positions_in(body["topics"])
         return DeliveryPosition(path, topics, int(body["delivered"]), int(body["given_up"]))
     except FileNotFoundError:
         return DeliveryPosition(path)

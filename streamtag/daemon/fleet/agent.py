@@ -1,8 +1,8 @@
-"""A daemon's part in its fleet: it keeps its lease, takes stations and gives them up.
+"""Makes a daemon a member of a fleet: it renews its lease, takes stations and gives them up.
 
-A thread of its own talks to JetStream. There is no leader. Each daemon computes the same plan from
-the same records, and compare-and-set decides who gets a station. The revision of that claim is the
-lease under which everything about the station is said.
+There is no leader. Each daemon computes the same plan from the same records in JetStream, and a
+compare-and-set decides which daemon gets a station. The revision of that claim is the lease: it is
+in every message about the station. The agent works in a thread of its own.
 """
 
 import asyncio
@@ -31,35 +31,33 @@ from streamtag.daemon.fleet.records import (
 from streamtag.daemon.fleet.view import FleetView
 from streamtag.errors import FeedError, FleetError, StreamtagError
 from streamtag.feed.messages import Message
-from streamtag.feed.nats.connection import connect
+from streamtag.feed.nats.connection import ComplaintLog, connect
 from streamtag.feed.nats.consumer import ConsumerLostError
 
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.25
-"""How often a daemon looks what it should do."""
+"""How often a daemon compares its stations with the plan."""
 RENEWALS = 4
-"""A lease is renewed so often before it would end."""
+"""How many times a lease is renewed within its length."""
 MARGIN = 1 / 6
-"""This part of its lease before the end a daemon falls silent."""
+"""A daemon stops publishing this share of the lease before it ends."""
 TAKE_AT_ONCE = 200
-"""The most stations that are taken in one go."""
+"""The most stations that a daemon takes at a time."""
 RELEASE_AT_ONCE = 20
-"""The most stations that are given up in one go, so that few are silent at a time."""
+"""The most stations that a daemon gives up at a time, so that few are without tags."""
 STORED_SECONDS = 5.0
-"""How long to wait for the last messages of a station to be in JetStream."""
+"""How long to wait until JetStream has stored the last messages of a station."""
 RETRY_SECONDS = 60.0
-"""A station that this daemon cannot open is tried again after this time."""
+"""How long to wait before a station is tried again that could not be opened."""
 LEAVE_SECONDS = 5.0
-"""How long a daemon that ends may take to hand over its stations."""
+"""The longest time for handing over the stations when the daemon ends."""
 START_SECONDS = 20.0
-"""How long a daemon may take to join, besides a lease."""
-COMPLAINT_SECONDS = 10.0
-"""The same complaint is logged this often."""
+"""The longest time for joining the fleet, in addition to the length of a lease."""
 
 
 class StationHost(Protocol):
-    """The daemon, as its part in the fleet sees it."""
+    """What the agent needs of its daemon."""
 
     def change(self, add: Mapping[str, Any], remove: Collection[str]) -> Future[object]:
         """Adds, replaces and removes streams."""
@@ -68,31 +66,32 @@ class StationHost(Protocol):
         """Publishes messages that have no numbers yet."""
 
     def numbering(self, topic: str) -> tuple[str, int]:
-        """Epoch and newest number of a topic."""
+        """Epoch and newest sequence number of a topic."""
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A station that the daemon has."""
+class HeldStation:
+    """A station that this daemon has claimed."""
 
     lease: int
     table: dict[str, Any]
     is_open: bool = True
-    """Whether the daemon runs it; else it could not open it."""
+    """Whether its stream is open; else opening it has failed."""
     retry_at: float = 0.0
+    """When to try again to open it, by the gate's clock."""
 
 
 class FleetAgent:
-    """A daemon's part in its fleet, in a thread of its own.
+    """A daemon's membership in its fleet, in a thread of its own.
 
     Args:
         config: of the fleet.
-        nats: where JetStream is.
+        nats: how to reach JetStream.
         host: the daemon.
-        gate: what the daemon may say; kept up to date here.
-        capacity: number of stations that the daemon bears.
-        stations: tables of the configuration file, by name.
-        feed: address of the daemon's own feed, for people.
+        gate: lets events pass while the lease holds. The agent keeps it up to date.
+        capacity: number of stations that the daemon can process.
+        stations: tables of the configuration file, by name of the station.
+        feed: address of the daemon's own feed, for `streamtag fleet status`.
     """
 
     def __init__(
@@ -111,16 +110,16 @@ class FleetAgent:
         self._capacity, self._file_stations, self._feed = capacity, dict(stations), feed
         self._view = FleetView(config.lease_seconds)
         self._session, self._revision, self._ready = "", 0, False
-        self._held: dict[str, Held] = {}
+        self._held: dict[str, HeldStation] = {}
         self._begun, self._leaving, self._stored_file = False, False, False
-        self._complained: dict[str, float] = {}
+        self._complaints = ComplaintLog(log)
         self._started = Future[None]()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._main, name="fleet", daemon=True)
 
     @property
     def held(self) -> dict[str, int]:
-        """The stations that the daemon has, and their leases."""
+        """The leases of the daemon's stations, by name."""
         return {name: one.lease for name, one in list(self._held.items())}
 
     def join(self) -> None:
@@ -143,11 +142,11 @@ class FleetAgent:
             raise
 
     def begin(self) -> None:
-        """Takes stations from now on."""
+        """Lets the daemon take stations from now on."""
         self._begun = True
 
     def use(self, stations: Mapping[str, Any]) -> None:
-        """The configuration file has other stations."""
+        """Replaces the stations of the configuration file."""
 
         def change() -> None:
             self._file_stations, self._stored_file = dict(stations), False
@@ -158,11 +157,11 @@ class FleetAgent:
         """Hands over all stations, and leaves the fleet."""
         if self._thread.is_alive():
             with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._tasks_end)
+                self._loop.call_soon_threadsafe(self._request_leave)
             self._thread.join(LEAVE_SECONDS + 2.0)
         self._gate.shut()
 
-    def _tasks_end(self) -> None:
+    def _request_leave(self) -> None:
         self._leaving = True
 
     def _main(self) -> None:
@@ -202,7 +201,7 @@ class FleetAgent:
             await self._connection.close()
 
     async def _join_first(self) -> None:
-        """Joins; a new bucket needs a while until it answers."""
+        """Joins the fleet. JetStream may not answer for a bucket that was just created."""
         deadline = self._gate.clock() + START_SECONDS / 2
         while True:
             try:
@@ -213,7 +212,7 @@ class FleetAgent:
                 await asyncio.sleep(0.3)
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
-        """Does something that may fail for a while."""
+        """Awaits something that is tried again if it fails, and logs its error."""
         try:
             await work
         except StreamtagError as error:
@@ -223,13 +222,11 @@ class FleetAgent:
             await asyncio.sleep(1.0)
 
     def _complain(self, what: str) -> None:
-        now = self._gate.clock()
-        if now >= self._complained.get(what, 0.0) + COMPLAINT_SECONDS:
-            self._complained = {what: now}
-            log.error("fleet %s: %s; trying again", self._config.name, what)
+        text = f"fleet {self._config.name}: {what}; trying again"
+        self._complaints.add(what, text, self._gate.clock())
 
     async def _read(self) -> None:
-        """Follows the records of the fleet for ever."""
+        """Reads the records of the fleet and all their changes, until it is cancelled."""
         while True:
             try:
                 position = self._apply(await self._bucket.read())
@@ -253,10 +250,10 @@ class FleetAgent:
         return position
 
     async def _join(self) -> None:
-        """Makes or takes over the daemon's record, with a new session.
+        """Creates or takes over the daemon's record, with a new session.
 
         Raises:
-            FleetError: another daemon has the name and lives.
+            FleetError: another daemon of this name is alive.
         """
         key = f"daemon.{self.name}"
         found = await self._bucket.get(key)
@@ -297,11 +294,11 @@ class FleetAgent:
         )
 
     def _renewed(self, sent: float) -> None:
-        """The lease counts from before the request, whatever the server's clock says."""
+        """Extends the lease. It counts from before the request was sent, by the local clock."""
         self._gate.renew(sent + self._config.lease_seconds * (1 - MARGIN))
 
     async def _keep_lease(self) -> None:
-        """Renews the lease for ever."""
+        """Renews the lease at regular times, until it is cancelled."""
         while True:
             pause = 0.2
             try:
@@ -314,7 +311,7 @@ class FleetAgent:
             await asyncio.sleep(pause)
 
     async def _renew(self) -> bool:
-        """Renews the lease once; returns whether that is done."""
+        """Tries to renew the lease once; returns whether it was renewed."""
         key, sent = f"daemon.{self.name}", self._gate.clock()
         revision = await self._bucket.update(key, self._record(self._session), self._revision)
         if revision:
@@ -324,7 +321,7 @@ class FleetAgent:
         found = await self._bucket.get(key)
         if found is not None:
             if decode_record(key, found.value, DaemonRecord).session == self._session:
-                self._revision = found.revision  # our own change, whose answer was lost
+                self._revision = found.revision  # our own change: only its answer was lost
                 return False
             log.error(
                 "fleet %s: another daemon is named %s; this one gives up its stations",
@@ -335,7 +332,7 @@ class FleetAgent:
         return False
 
     async def _tick(self) -> None:
-        """One look at the fleet, and what is to be done."""
+        """Compares the daemon's stations with the plan, and takes and releases some."""
         if not self._gate.is_open:
             await self._begin_again()
             return
@@ -354,7 +351,7 @@ class FleetAgent:
             await self._take([name for name in take if name not in self._held][:TAKE_AT_ONCE])
 
     async def _begin_again(self) -> None:
-        """The lease has ended: gives up all stations, and joins anew."""
+        """After the lease has ended: gives up all stations and joins again."""
         if self._held:
             names = list(self._held)
             log.error(
@@ -373,7 +370,7 @@ class FleetAgent:
             await self._join()
 
     async def _drop_lost(self) -> None:
-        """Gives up stations that another daemon has: ours were thought to be free."""
+        """Gives up stations that another daemon has claimed since."""
         claims = self._view.claims
         lost = [
             name
@@ -388,7 +385,7 @@ class FleetAgent:
                 self._gate.forget(name)
 
     async def _follow_tables(self) -> None:
-        """Opens stations again whose tables have changed, or that could not be opened."""
+        """Opens stations again if their tables have changed, or if opening has failed before."""
         now, again = self._gate.clock(), list[str]()
         for name, one in self._held.items():
             record = self._view.stations.get(name)
@@ -400,12 +397,12 @@ class FleetAgent:
             await self._open({name: self._held[name].lease for name in again})
 
     def _own_claims(self) -> list[str]:
-        """Stations that are ours by their claims, and that we do not have: an answer was lost."""
+        """Stations whose claims name this daemon. It may not know of one whose answer was lost."""
         holders, weights = self._view.holders(), self._view.weights()
         return [n for n, d in holders.items() if d == self.name and n in weights]
 
     async def _take(self, names: list[str]) -> None:
-        """Takes stations, ends what their last daemons left on, and opens them."""
+        """Claims stations, ends the tags that their last daemons left on, and opens them."""
         names = await self._confirmed(names)
         found = await asyncio.gather(*map(self._claim, names), return_exceptions=True)
         leases = {n: one for n, one in zip(names, found, strict=True) if isinstance(one, int)}
@@ -423,7 +420,7 @@ class FleetAgent:
             log.info("fleet %s: took %s", self._config.name, _listed(leases))
 
     async def _confirmed(self, names: list[str]) -> list[str]:
-        """Those stations whose last daemon is gone indeed, by a look at its record as it is now."""
+        """The stations whose last daemon has not renewed its record, which is read once more."""
         daemons = {n: self._view.claims[n][0].daemon for n in names if n in self._view.claims}
         alive: set[str] = set()
         for name in set(daemons.values()) - {"", self.name}:
@@ -435,7 +432,7 @@ class FleetAgent:
         return [name for name in names if daemons.get(name) not in alive]
 
     async def _claim(self, name: str) -> int:
-        """The lease for a station; 0 if another daemon was faster."""
+        """Claims a station and returns its lease; 0 if another daemon was faster."""
         key = f"claim.{name}"
         known, revision = self._view.claims.get(name, (ClaimRecord(), 0))
         if known.session == self._session:
@@ -444,7 +441,7 @@ class FleetAgent:
         return await self._bucket.update(key, encode_record(record), revision)
 
     async def _end_left(self, name: str, lease: int) -> None:
-        """Says the ends of what the station's last daemon has left on."""
+        """Publishes the ends of the tags that the station's last daemon has left on."""
         epoch, _ = self._host.numbering(f"event/{name}/")
         while self._gate.is_open:
             try:
@@ -460,7 +457,7 @@ class FleetAgent:
             return
 
     async def _open(self, leases: Mapping[str, int]) -> None:
-        """Opens stations; those that cannot be opened are tried again later."""
+        """Opens stations. Those that cannot be opened are tried again later."""
         tables = {name: self._view.stations[name].table or {} for name in leases}
         failed: set[str] = set()
         try:
@@ -474,10 +471,10 @@ class FleetAgent:
                     log.error("fleet %s: station %s: %s", self._config.name, name, error)
         retry_at = self._gate.clock() + RETRY_SECONDS
         for name, lease in leases.items():
-            self._held[name] = Held(lease, tables[name], name not in failed, retry_at)
+            self._held[name] = HeldStation(lease, tables[name], name not in failed, retry_at)
 
     async def _release(self, names: list[str]) -> None:
-        """Closes stations; others may take them once JetStream has all that was said of them."""
+        """Closes stations, waits until JetStream has their last messages, and frees the claims."""
         await self._change({}, self._opened(names))
         topics = [f"event/{name}/" for name in names]
         positions = {topic: self._host.numbering(topic) for topic in topics}
@@ -503,7 +500,7 @@ class FleetAgent:
             await asyncio.wrap_future(self._host.change(add, remove))
 
     async def _store_file(self) -> None:
-        """Adds the stations of the configuration file that the fleet does not know."""
+        """Stores the stations of the configuration file that the fleet does not have yet."""
         wanted: dict[str, tuple[bytes, int]] = {}
         for name, table in self._file_stations.items():
             weight = self._config.weight(name)
@@ -517,7 +514,7 @@ class FleetAgent:
         self._stored_file = True
 
     async def _leave(self) -> None:
-        """Hands over all stations, and says that the daemon has left."""
+        """Releases all stations, and records that the daemon has left."""
         if not (self._connection.is_up and self._gate.is_open):
             return
         with suppress(StreamtagError):
@@ -525,7 +522,7 @@ class FleetAgent:
                 await self._release(list(self._held))
             key, record = f"daemon.{self.name}", self._record(self._session, left=True)
             while not await self._bucket.update(key, record, self._revision):
-                found = await self._bucket.get(key)  # it was renewed meanwhile
+                found = await self._bucket.get(key)  # it was renewed in between
                 self._revision = found.revision if found else 0
             log.info("fleet %s: left", self._config.name)
 

@@ -1,12 +1,12 @@
-"""Which stations a daemon of a fleet should have: a pure function, the same in every daemon.
+"""Assigns stations to the daemons of a fleet, by a pure function that every daemon computes.
 
 Every daemon has a quota: its share of all stations by its capacity. A station stays where it is
 unless its daemon is gone or over its quota. Free stations go to daemons below their quota, by
 weighted rendezvous hashing (Thaler and Ravishankar 1998, "Using name-based mappings to increase hit
 rates"; weights as in Schindelhauer and Schomaker 2005, "Weighted distributed hash tables"), bounded
 by the quota as in Mirrokni, Thorup and Zadimoghaddam 2018, "Consistent hashing with bounded loads".
-So a lost daemon moves its own stations only, and a new one gets its share and no more. Daemons that
-see the same compute the same; where they do not, the leases decide.
+So only the stations of a lost daemon move, and a new daemon gets its share and no more. Daemons
+that have read the same records compute the same plan. Where they differ, the leases decide.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 
 EQUAL = 1e-9
-"""Loads that differ by less are equal."""
+"""Loads that differ by less than this are equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +26,19 @@ class FleetMember:
 
     name: str
     capacity: float = 1.0
-    """Number of stations that it can bear."""
+    """Number of stations that it can process."""
     serving: bool = True
-    """Whether it takes stations. A daemon that drains gives up those that it has."""
+    """Whether it takes stations. A draining daemon gives up its stations."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one daemon is to do."""
+    """The changes that one daemon should make."""
 
     take: tuple[str, ...] = ()
-    """Stations that nobody has."""
+    """Free stations to claim."""
     release: tuple[str, ...] = ()
-    """Its own stations that another daemon should have, or that are no more."""
+    """Its own stations to give up, because they were removed or another daemon should have them."""
 
 
 def plan(
@@ -48,13 +48,14 @@ def plan(
     *,
     rebalance: bool = True,
 ) -> dict[str, Plan]:
-    """What each daemon should take and give up; it keeps the rest.
+    """What each daemon should take and give up. It keeps its other stations.
 
     Args:
-        stations: name -> weight, 1 for a usual one.
-        members: all daemons that live.
-        holders: station -> the daemon that has it. A daemon that does not live holds nothing.
-        rebalance: whether a daemon over its quota gives up stations. One that drains always does.
+        stations: weight of each station by name; 1 is usual.
+        members: all daemons that are alive.
+        holders: name of the daemon that has a station, by station. Daemons that are not alive
+            hold nothing.
+        rebalance: whether a daemon over its quota gives up stations. A draining one always does.
     """
     serving = sorted((m for m in members if m.serving), key=lambda m: m.name)
     held: dict[str, list[str]] = {m.name: [] for m in members}
@@ -80,8 +81,8 @@ def plan(
 def _quotas(
     stations: Mapping[str, float], serving: Sequence[FleetMember], loads: Mapping[str, float]
 ) -> dict[str, float]:
-    """The load that each daemon should have. Whole stations, where all have one weight; the
-    remainders go to those that have the stations already."""
+    """The load that each daemon should have. If all weights are equal, it is a whole number of
+    stations, and the remainder goes to daemons that have these stations already."""
     total, capacity = sum(stations.values()), sum(m.capacity for m in serving)
     shares = {m.name: total * m.capacity / capacity for m in serving}
     weights = set(stations.values())
@@ -103,10 +104,10 @@ def _surplus(
     loads: Mapping[str, float],
     quotas: Mapping[str, float],
 ) -> list[str]:
-    """The stations that a daemon over its quota gives up, those first that fit it worst.
+    """The stations that a daemon over its quota gives up, those with the smallest hash first.
 
-    What it keeps is at least its quota, and another daemon has room for each. So every move makes
-    the loads more even, and nothing moves to and fro.
+    It keeps at least its quota, and some daemon has room for each station. So every move makes the
+    loads more even, and no station moves back and forth.
     """
     budget = loads[name] - quotas[name]
     if budget <= EQUAL:
@@ -136,7 +137,7 @@ def _place(
     capacities = np.array([m.capacity for m in serving])
     scores = -capacities / np.log(_hashes(free, [m.name for m in serving]))
     room = np.array([quotas[m.name] - loads[m.name] for m in serving])
-    # The heaviest first: the small ones fill what is left.
+    # The heaviest first: lighter stations fit into the room that is left.
     for i in sorted(range(len(free)), key=lambda i: -stations[free[i]]):
         weight = stations[free[i]]
         fits = room >= weight - EQUAL

@@ -1,4 +1,4 @@
-"""The bucket of a fleet: reading all of it, following it, and changing a key if nobody else has."""
+"""The key-value bucket of a fleet: reads and follows its keys, and changes them conditionally."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,12 +8,12 @@ from streamtag.daemon.fleet.view import Entry
 from streamtag.errors import FeedError, FleetError
 from streamtag.feed.nats.connection import NatsConnection, api_errors
 from streamtag.feed.nats.consumer import newest_of_each, open_consumer
-from streamtag.feed.nats.storage import ensure_bucket
+from streamtag.feed.nats.storage import WRONG_LAST_MESSAGE, ensure_bucket
 
 UPDATE_SECONDS = 2.0
-"""A change that takes longer has failed, as far as is known."""
+"""How long to wait for the answer to a change. It may have been made without an answer."""
 AT_A_TIME = 64
-"""Changes that are on their way."""
+"""The most changes that are sent without an answer."""
 
 
 class FleetBucket:
@@ -22,7 +22,7 @@ class FleetBucket:
     Args:
         connection: open.
         fleet: its name.
-        replicas: servers that keep it.
+        replicas: number of servers that store it.
     """
 
     def __init__(self, connection: NatsConnection, fleet: str, replicas: int) -> None:
@@ -32,7 +32,7 @@ class FleetBucket:
         self._window = asyncio.Semaphore(AT_A_TIME)
 
     async def open(self) -> None:
-        """Makes the bucket if there is none.
+        """Creates the bucket if it does not exist.
 
         Raises:
             FeedError: it belongs to another fleet or version, or JetStream refuses.
@@ -46,7 +46,7 @@ class FleetBucket:
         )
 
     async def read(self) -> list[Entry]:
-        """All keys.
+        """Reads all keys.
 
         Raises:
             FeedError: they cannot be read.
@@ -56,11 +56,11 @@ class FleetBucket:
 
     @asynccontextmanager
     async def following(self, position: int) -> AsyncIterator[AsyncIterator[list[Entry]]]:
-        """All changes after a revision.
+        """Follows all changes after a revision.
 
         Raises:
             FeedError: they cannot be read.
-            ConsumerLostError: of the iterator: it must be opened anew.
+            ConsumerLostError: raised by the iterator. Open another one.
         """
         consumer = await open_consumer(
             self.connection,
@@ -80,10 +80,10 @@ class FleetBucket:
             await consumer.close()
 
     async def get(self, key: str) -> Entry | None:
-        """A key as it is now; None if there is none.
+        """Reads a key from JetStream; None if it does not exist.
 
         Raises:
-            FeedError: nobody answers.
+            FeedError: no server answers.
         """
         from nats.js.errors import NotFoundError
 
@@ -96,13 +96,13 @@ class FleetBucket:
         return Entry(key, int(found.seq or 0), found.data or b"")
 
     async def update(self, key: str, value: bytes, last: int) -> int:
-        """Changes a key whose revision is still the one that is known, 0 for a new one.
+        """Changes a key if `last` is still its revision (compare-and-set); 0 for a new key.
 
         Returns:
-            Its new revision; 0 if another is last.
+            The new revision; 0 if the key has another revision.
 
         Raises:
-            FeedError: nobody answers, or JetStream refuses. The change may have been made.
+            FeedError: no server answers, or JetStream refuses. The change may have been made.
         """
         from nats.js.errors import APIError
 
@@ -117,7 +117,7 @@ class FleetBucket:
                         )
                     )
             except APIError as error:
-                if error.err_code == 10071:  # wrong last sequence
+                if error.err_code == WRONG_LAST_MESSAGE:
                     return 0
                 raise
             except OSError as error:
@@ -125,10 +125,10 @@ class FleetBucket:
         return int(ack.seq)
 
     async def put(self, key: str, value: bytes) -> int:
-        """Changes a key, whatever it was.
+        """Changes a key, whatever its revision.
 
         Raises:
-            FleetError: others change it all the time.
+            FleetError: other programs keep changing it.
             FeedError: as `update`.
         """
         for _ in range(20):

@@ -1,4 +1,4 @@
-"""Questions and orders to a fleet, as `streamtag fleet …` has them."""
+"""The work of the commands `streamtag fleet …`: status and changes of a fleet."""
 
 import asyncio
 import json
@@ -26,14 +26,16 @@ T = TypeVar("T")
 
 
 def with_bucket(config: Config, work: Callable[[FleetBucket], Awaitable[T]]) -> T:
-    """Does something with the bucket of a configuration's fleet.
+    """Opens the bucket of a configuration's fleet and calls `work` with it.
 
     Raises:
         FeedError: JetStream cannot be reached, or refuses.
         FleetError: there is no table `[fleet]`.
     """
     if config.fleet is None or config.nats is None:
-        raise FleetError("fleet: expected the tables [fleet] and [nats], got none; see fleet.md")
+        raise FleetError(
+            "fleet: expected the tables [fleet] and [nats], got none; see docs/fleet.md"
+        )
     fleet, nats = config.fleet, config.nats
 
     async def run() -> T:
@@ -49,7 +51,8 @@ def with_bucket(config: Config, work: Callable[[FleetBucket], Awaitable[T]]) -> 
 
 
 async def fleet_status(bucket: FleetBucket, lease_seconds: float) -> dict[str, Any]:
-    """All daemons and stations. A daemon is lost whose record does not change for half a lease."""
+    """All daemons and stations. A daemon counts as lost if its record does not change for half a
+    lease."""
     view = await _read(bucket, lease_seconds)
     before = {name: seen.revision for name, seen in view.daemons.items()}
     serving = {n for n, seen in view.daemons.items() if seen.record.state == "serving"}
@@ -104,7 +107,7 @@ def _state(view: FleetView, name: str) -> str:
 async def add_station(
     bucket: FleetBucket, config: Config, folder: Path, name: str, table: dict[str, Any]
 ) -> None:
-    """Adds a station, or changes its table.
+    """Adds a station, or replaces its table.
 
     Raises:
         ConfigError: the table is wrong.
@@ -118,7 +121,7 @@ async def add_station(
 
 
 async def remove_station(bucket: FleetBucket, name: str) -> None:
-    """Removes a station; the files of daemons that start later do not add it again.
+    """Removes a station. Daemons that have it in their files do not add it again.
 
     Raises:
         FleetError: there is no such station.
@@ -142,16 +145,16 @@ async def drain(bucket: FleetBucket, name: str, *, undo: bool) -> None:
     await bucket.put(f"drain.{name}", encode_record(DrainRecord(session="" if undo else session)))
 
 
-async def order_rebalance(bucket: FleetBucket) -> None:
-    """Makes daemons over their share give up stations."""
+async def request_rebalance(bucket: FleetBucket) -> None:
+    """Asks daemons that are over their quota to give up stations."""
     await bucket.put("rebalance", encode_record(RebalanceRecord(id=secrets.token_hex(8))))
 
 
 def parse_table(text: str) -> dict[str, Any]:
-    """A station's table: JSON, or its source alone.
+    """Parses a station's table: JSON, or only its source.
 
     Raises:
-        FleetError: it is no table.
+        FleetError: it is not a table.
     """
     if not text.lstrip().startswith("{"):
         return {"source": text}

@@ -1,4 +1,4 @@
-"""The ends of what a station's last daemon has left on, from what JetStream has of it."""
+"""Messages that end the tags which a lost daemon has left on, computed from JetStream."""
 
 import asyncio
 
@@ -19,15 +19,15 @@ from streamtag.feed.nats.subjects import ID_HEADER, number_in
 
 DETAIL = "its daemon was lost; another one has the station now"
 POLL_SECONDS = 0.05
-"""How often is looked whether JetStream has a message."""
+"""How often to ask whether JetStream has a message."""
 
 
 async def endings_left(
     connection: NatsConnection, station: str, own_epoch: str, lease: int
 ) -> list[Message]:
-    """Messages that end what is in force in a station, to be said under a new lease.
+    """Messages that end everything in force in a station, to be published under a new lease.
 
-    A daemon ends what it has said itself: it gets none of its own epoch.
+    There are none if the newest message is of `own_epoch`: the daemon's engine ends these itself.
 
     Raises:
         FeedError: JetStream cannot be read.
@@ -54,7 +54,7 @@ async def endings_left(
 async def _in_force(
     connection: NatsConnection, newest: StoredMessage, state: TopicState | None
 ) -> list[Message]:
-    """What is in force after the newest message of a topic and epoch."""
+    """The messages in force after the newest message of a topic and epoch."""
     current = CurrentState()
     if state is not None:
         for message, body in zip(state.parsed(), state.messages, strict=True):
@@ -70,7 +70,7 @@ async def _in_force(
 async def _between(
     connection: NatsConnection, subject: str, after: int, last: int
 ) -> list[StoredMessage]:
-    """The messages of a subject in JetStream's stream, from behind one place up to another."""
+    """The messages of a subject after one position in JetStream's stream, up to another."""
     for _ in range(3):
         consumer = await open_consumer(
             connection,
@@ -93,7 +93,7 @@ async def _between(
 async def wait_until_stored(
     connection: NatsConnection, topic: str, epoch: str, seq: int, seconds: float
 ) -> bool:
-    """Whether the bridge has stored a message, within some seconds."""
+    """Waits at most `seconds` until the bridge has stored a message; returns whether it has."""
     import nats.errors
 
     subject = connection.layout.subject(topic, epoch)

@@ -1,14 +1,14 @@
-"""What a fleet keeps in its bucket, one key-value bucket of JetStream.
+"""The records of a fleet, in one key-value bucket of JetStream.
 
 | key | value |
 |---|---|
-| `daemon.NAME` | a `DaemonRecord`: renewed as long as the daemon lives |
+| `daemon.NAME` | a `DaemonRecord`, which the daemon renews |
 | `station.NAME` | a `StationRecord`: the station's table |
-| `claim.NAME` | a `ClaimRecord`: who has the station; its revision is the lease |
-| `drain.NAME` | a `DrainRecord`: a daemon that is to give up its stations |
-| `rebalance` | anything: daemons over their quota give up stations |
+| `claim.NAME` | a `ClaimRecord`: which daemon has the station; its revision is the lease |
+| `drain.NAME` | a `DrainRecord`: a daemon that should give up its stations |
+| `rebalance` | a `RebalanceRecord`: daemons over their quota should give up stations |
 
-Nothing is ever deleted, so a revision says which of two records is the newer one.
+No key is ever deleted, so the larger of two revisions is the newer record.
 """
 
 from typing import Any, Literal, TypeVar
@@ -23,7 +23,7 @@ R = TypeVar("R", bound="Record")
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """What all records have."""
+    """The common field of all records."""
 
     v: int = VERSION
 
@@ -32,14 +32,14 @@ class DaemonRecord(Record, frozen=True, kw_only=True):
     """A daemon of the fleet."""
 
     session: str
-    """Differs between two starts of one daemon, and where it has lost its lease."""
+    """Random; a new one at each start of the daemon, and after each loss of its lease."""
     capacity: float = 1.0
-    """Number of stations that it can bear."""
+    """Number of stations that it can process."""
     state: Literal["serving", "left"] = "serving"
     version: str = ""
     """Of streamtag."""
     feed: str = ""
-    """Where its own feed is."""
+    """Address of its own feed."""
 
 
 class StationRecord(Record, frozen=True, kw_only=True):
@@ -48,34 +48,36 @@ class StationRecord(Record, frozen=True, kw_only=True):
     table: dict[str, Any] | None
     """Its table in the configuration; None if it was removed."""
     weight: float = 1.0
-    """Its load, 1 for a usual one."""
+    """Its load; 1 is usual."""
     origin: str = ""
     """`file` if it came from a configuration file, `command` otherwise."""
 
 
 class ClaimRecord(Record, frozen=True, kw_only=True):
-    """Who has a station."""
+    """Which daemon has a station."""
 
     daemon: str = ""
-    """Empty: nobody."""
+    """Its name; empty for none."""
     session: str = ""
+    """Session of that daemon, or the claim holds nothing."""
 
 
 class DrainRecord(Record, frozen=True, kw_only=True):
-    """A daemon that is to give up its stations until it is started again."""
+    """Asks a daemon to give up its stations until it is started again."""
 
     session: str = ""
-    """Empty: it need not any more."""
+    """Its present session; empty to undo the request."""
 
 
 class RebalanceRecord(Record, frozen=True, kw_only=True):
-    """An order to spread the stations evenly."""
+    """Asks all daemons to spread the stations evenly."""
 
     id: str = ""
+    """Random, so that each request changes the record."""
 
 
 def encode_record(record: Record) -> bytes:
-    """The value of a key."""
+    """A record as the value of a key."""
     return msgspec.json.encode(record)
 
 
@@ -83,7 +85,7 @@ def decode_record(key: str, value: bytes, kind: type[R]) -> R:
     """A record from a key's value.
 
     Raises:
-        FleetError: it is none, or one of another version.
+        FleetError: the value is no such record, or one of another version.
     """
     try:
         record = msgspec.json.decode(value, type=kind)

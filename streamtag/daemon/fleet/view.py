@@ -1,8 +1,7 @@
-"""What a daemon knows of its fleet, and when it takes another daemon for dead.
+"""A daemon's view of its fleet, and when it considers another daemon dead.
 
-No clock but this daemon's own counts. A daemon lives as long as its record changes; the clocks of
-servers and other daemons may say what they like. That is how the leader election of Kubernetes
-tolerates clocks that disagree.
+Only this daemon's own clock is used: another daemon is alive while its record keeps changing. The
+clocks of servers and other daemons do not matter, as in the leader election of Kubernetes.
 """
 
 from dataclasses import dataclass, field
@@ -17,12 +16,12 @@ from streamtag.daemon.fleet.records import (
 )
 
 REBALANCE_SECONDS = 60.0
-"""An order to rebalance holds so long."""
+"""How long a request to rebalance is in force."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A key of the bucket."""
+    """A key of the bucket with its value."""
 
     key: str
     revision: int
@@ -31,7 +30,7 @@ class Entry:
 
 @dataclass(slots=True)
 class SeenDaemon:
-    """A daemon's record, and when it was seen to change."""
+    """A daemon's record, and when this daemon last saw it change."""
 
     record: DaemonRecord
     revision: int
@@ -40,27 +39,27 @@ class SeenDaemon:
 
 @dataclass(slots=True)
 class FleetView:
-    """The records that a daemon has seen. Times are seconds of its own clock.
+    """The records that a daemon has read. Times are seconds of its own clock.
 
     Args:
-        lease_seconds: a daemon whose record does not change for so long is dead.
+        lease_seconds: a daemon whose record does not change for this time is dead.
     """
 
     lease_seconds: float
     daemons: dict[str, SeenDaemon] = field(default_factory=dict)
     stations: dict[str, StationRecord] = field(default_factory=dict)
     claims: dict[str, tuple[ClaimRecord, int]] = field(default_factory=dict)
-    """With their revisions."""
+    """Claims with their revisions, by station."""
     revisions: dict[str, int] = field(default_factory=dict)
-    """Of all keys."""
+    """The newest known revision of each key."""
     _drains: dict[str, DrainRecord] = field(default_factory=dict)
     _ordered_at: float = -REBALANCE_SECONDS
 
     def apply(self, entry: Entry, now: float) -> None:
-        """Takes a record into account, unless a newer one of its key is known.
+        """Applies a record, unless a newer one of its key is known.
 
         Raises:
-            FleetError: it is of another version.
+            FleetError: the record has another version.
         """
         if entry.revision <= self.revisions.get(entry.key, 0):
             return
@@ -80,7 +79,7 @@ class FleetView:
             self._ordered_at = now
 
     def refresh(self, now: float) -> None:
-        """Gives every daemon a whole lease again: nothing was seen for a while."""
+        """Gives every daemon a whole lease again, after a time without any records."""
         for daemon in self.daemons.values():
             daemon.seen_at = now
 
@@ -94,7 +93,7 @@ class FleetView:
         )
 
     def is_draining(self, name: str) -> bool:
-        """Whether a daemon is to give up its stations."""
+        """Whether a daemon was asked to give up its stations."""
         drain = self._drains.get(name)
         return (
             drain is not None
@@ -103,7 +102,7 @@ class FleetView:
         )
 
     def members(self, now: float) -> list[FleetMember]:
-        """The daemons that live."""
+        """The daemons that are alive."""
         return [
             FleetMember(name, seen.record.capacity, not self.is_draining(name))
             for name, seen in self.daemons.items()
@@ -111,11 +110,11 @@ class FleetView:
         ]
 
     def weights(self) -> dict[str, float]:
-        """All stations and their loads."""
+        """The load of each station."""
         return {n: one.weight for n, one in self.stations.items() if one.table is not None}
 
     def holders(self) -> dict[str, str]:
-        """Who has each station. The claim of an earlier session holds nothing."""
+        """The daemon that has each station. Claims of earlier sessions hold nothing."""
         return {
             name: claim.daemon
             for name, (claim, _) in self.claims.items()
@@ -124,7 +123,7 @@ class FleetView:
         }
 
     def plan(self, me: str, now: float, *, rebalance: bool) -> Plan:
-        """What a daemon is to do."""
+        """The changes that a daemon should make now."""
         is_ordered = now < self._ordered_at + REBALANCE_SECONDS
         plans = plan(
             self.weights(), self.members(now), self.holders(), rebalance=rebalance or is_ordered

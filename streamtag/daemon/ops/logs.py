@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Literal, TextIO
 
-Style = Literal["text", "keyvalue", "json"]
+LogStyle = Literal["text", "keyvalue", "json"]
 
 BURST, PER_SECONDS = 10, 60.0
 """The rate limit passes so many lines of one kind about one stream in so many seconds."""
@@ -76,14 +76,14 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(_fields(record), ensure_ascii=False)
 
 
-FORMATTERS: dict[Style, type[logging.Formatter]] = {
+FORMATTERS: dict[LogStyle, type[logging.Formatter]] = {
     "text": PlainFormatter,
     "keyvalue": KeyValueFormatter,
     "json": JsonFormatter,
 }
 
 
-def configure_logging(style: Style, *, verbose: bool = False, out: TextIO | None = None) -> None:
+def configure_logging(style: LogStyle, *, verbose: bool = False, out: TextIO | None = None) -> None:
     """Sends the log of the whole process to standard error, or to `out`."""
     handler = logging.StreamHandler(out or sys.stderr)
     handler.setFormatter(FORMATTERS[style]())

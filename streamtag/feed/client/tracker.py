@@ -7,6 +7,7 @@ comes in line with all other messages. Messages that are missing later are reque
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from streamtag.errors import FeedError
 from streamtag.feed.codec import Encoding, encode, is_msgpack
@@ -21,8 +22,19 @@ from streamtag.feed.messages import (
     parse_head,
 )
 
+Positions = dict[str, tuple[str, int]]
+"""Epoch and number of the last message of each topic that a program has dealt with."""
 STATE_BEATS = 5
 """After this many beats without an answer the state is requested again."""
+
+
+def positions_in(table: Any) -> Positions:
+    """Positions from JSON.
+
+    Raises:
+        ValueError, TypeError, AttributeError: they are damaged.
+    """
+    return {str(topic): (str(epoch), int(seq)) for topic, (epoch, seq) in table.items()}
 
 
 @dataclass(frozen=True, slots=True)

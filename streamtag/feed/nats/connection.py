@@ -1,6 +1,6 @@
-"""A connection to NATS that reconnects, and the errors of one that cannot be made.
+"""A connection to NATS that reconnects by itself, and the errors of one that fails.
 
-Nothing but this folder and what is built on it needs the library (`nats-py`, extra `nats`).
+The library (`nats-py`, extra `nats`) is imported only when NATS is used.
 """
 
 import asyncio
@@ -25,19 +25,21 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CONNECT_SECONDS = 10.0
-"""A first connection that takes longer has failed."""
+"""How long to try to connect for the first time."""
 RECONNECT_SECONDS = 0.5
 """Wait between two tries to reconnect to the same server."""
 REQUEST_SECONDS = 5.0
-"""A request to JetStream that takes longer has failed."""
+"""How long to wait for the answer to a request to JetStream."""
 PING_SECONDS = 3
-"""A server that does not answer two of these pings is gone."""
+"""Time between two pings. A server that does not answer two of them is lost."""
+COMPLAINT_SECONDS = 10.0
+"""The same error is logged this often."""
 SCHEMES = ("nats://", "tls://")
 
 
 @dataclass(frozen=True, slots=True)
 class NatsOptions:
-    """Where NATS is, who we are, and under which prefix messages are kept."""
+    """Addresses of the servers, credentials, and the prefix of all subjects."""
 
     servers: tuple[str, ...] = ("nats://127.0.0.1:4222",)
     """Addresses of one or more servers of a cluster, `nats://HOST:PORT` or `tls://HOST:PORT`."""
@@ -67,20 +69,20 @@ class NatsOptions:
 
     @property
     def place(self) -> str:
-        """The servers for complaints, without passwords."""
+        """The addresses of the servers without passwords, for error messages."""
         return ", ".join(server.rpartition("@")[2] for server in self.servers)
 
 
 def is_nats(address: str) -> bool:
-    """Whether an address is one of NATS."""
+    """Whether an address is one of a NATS server."""
     return address.startswith(SCHEMES)
 
 
 def options_of(address: str) -> NatsOptions:
-    """The options in `nats://USER:PASSWORD@HOST:PORT/PREFIX`; several with commas between them.
+    """Parses `nats://USER:PASSWORD@HOST:PORT/PREFIX`, or several of these with commas between.
 
     Raises:
-        FeedError: it is no such address.
+        FeedError: it is not such an address.
     """
     servers, users, prefixes = [], [], []
     for one in address.split(","):
@@ -105,7 +107,7 @@ def options_of(address: str) -> NatsOptions:
 
 
 def missing_library() -> str:
-    """The complaint if the library is not installed; empty if it is."""
+    """The error message if the library is not installed; empty if it is."""
     if importlib.util.find_spec("nats") is not None:
         return ""
     return (
@@ -114,8 +116,28 @@ def missing_library() -> str:
     )
 
 
+class ComplaintLog:
+    """Logs errors of something that is tried again and again: the same one not too often."""
+
+    def __init__(self, log: logging.Logger, seconds: float = COMPLAINT_SECONDS) -> None:
+        self._log, self._seconds = log, seconds
+        self._last, self._logged_at = "", -seconds
+
+    def add(self, cause: str, text: str, now: float) -> None:
+        """Logs `text`, unless the last cause was the same and has just been logged.
+
+        Args:
+            cause: what stays the same from one try to the next.
+            text: for people.
+            now: seconds of any clock.
+        """
+        if cause != self._last or now >= self._logged_at + self._seconds:
+            self._last, self._logged_at = cause, now
+            self._log.error("%s", text)
+
+
 class NatsRefusedError(FeedError):
-    """A user lacks a permission."""
+    """The server refuses something because this user lacks a permission."""
 
 
 class NatsConnection:
@@ -124,7 +146,7 @@ class NatsConnection:
     def __init__(self, options: NatsOptions) -> None:
         self.options, self.layout = options, options.layout
         self.last_error = ""
-        """The newest complaint of the server or the network, such as a missing permission."""
+        """The newest error of the server or the network, such as a missing permission."""
         self.reconnections = 0
         self.client: Client = _client()
         self._on_change: list[Callable[[], object]] = []
@@ -132,12 +154,12 @@ class NatsConnection:
 
     @property
     def jetstream(self) -> "JetStreamContext":
-        """For requests to JetStream."""
+        """The interface for requests to JetStream."""
         return self.client.jetstream(timeout=REQUEST_SECONDS)
 
     @property
     def is_up(self) -> bool:
-        """Whether a server is connected."""
+        """Whether a server is connected now."""
         return self.client.is_connected
 
     def on_reconnect(self, call: Callable[[], object]) -> None:
@@ -145,15 +167,15 @@ class NatsConnection:
         self._on_change.append(call)
 
     def forget(self, call: Callable[[], object]) -> None:
-        """Calls a function no more."""
+        """Does not call a function any more after reconnections."""
         if call in self._on_change:
             self._on_change.remove(call)
 
     async def answer(self, request: Coroutine[Any, Any, T]) -> T:
-        """The answer to a request.
+        """Waits for the answer to a request.
 
         Raises:
-            TimeoutError: none will come: the server was lost meanwhile, or has refused something.
+            TimeoutError: none will come, because the server was lost or has refused something.
         """
         asking, trouble = asyncio.ensure_future(request), self._trouble
         losing = asyncio.ensure_future(trouble.wait())
@@ -167,7 +189,7 @@ class NatsConnection:
             asking.cancel()
 
     def _give_up_requests(self) -> None:
-        """Ends all waits for answers."""
+        """Ends all waits for answers with a TimeoutError."""
         self._trouble.set()
         self._trouble = asyncio.Event()
 
@@ -175,7 +197,7 @@ class NatsConnection:
         """Connects for the first time.
 
         Raises:
-            FeedError: no server can be reached, or it refuses us.
+            FeedError: no server can be reached, or it refuses the connection.
         """
         options = self.options
         arguments = {**_credentials(options), **_tls(options)}
@@ -215,7 +237,7 @@ class NatsConnection:
             refusing.cancel()
 
     async def check_jetstream(self) -> None:
-        """Asks whether JetStream is there.
+        """Checks that JetStream can be used.
 
         Raises:
             FeedError: it is off, or this user may not use it.
@@ -224,7 +246,7 @@ class NatsConnection:
             await self.jetstream.account_info()
 
     async def close(self) -> None:
-        """Ends the connection; what was published before is sent first, if a server is there."""
+        """Closes the connection. If a server is connected, everything published is sent first."""
         with suppress(Exception):
             if self.client.is_connected:
                 await asyncio.wait_for(self.client.flush(), 1.0)
@@ -242,7 +264,7 @@ class NatsConnection:
         why = self.last_error or "no answer"
         if "uthorization" in why:
             return FeedError(
-                f"nats {self.options.place}: expected to be let in {_who(self.options)}, got "
+                f"nats {self.options.place}: expected to be accepted {_who(self.options)}, got "
                 f"{why}; give user and password, credentials or an nkey that the server knows"
             )
         return FeedError(
@@ -262,10 +284,10 @@ class NatsConnection:
 
 
 async def connect(options: NatsOptions, seconds: float = CONNECT_SECONDS) -> NatsConnection:
-    """A connection to one of the servers. It reconnects by itself, as often as it is lost.
+    """Connects to one of the servers. The connection reconnects by itself whenever it is lost.
 
     Raises:
-        FeedError: no server can be reached, it refuses us, or a file cannot be used.
+        FeedError: no server can be reached, it refuses the connection, or a file cannot be read.
     """
     connection = NatsConnection(options)
     await connection.open(seconds)
@@ -274,7 +296,7 @@ async def connect(options: NatsOptions, seconds: float = CONNECT_SECONDS) -> Nat
 
 @contextmanager
 def api_errors(connection: NatsConnection, expected: str) -> Iterator[None]:
-    """Turns errors of JetStream into a FeedError that says what was expected."""
+    """Raises a FeedError that says what was expected, instead of errors of JetStream."""
     import nats.errors
     import nats.js.errors
 

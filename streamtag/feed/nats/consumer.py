@@ -1,8 +1,8 @@
 """Reads a stream of JetStream in order, from a chosen message on, without acknowledgements.
 
-The server sends as many messages as were asked for, so a slow reader is never flooded. Whatever
-goes wrong on the way (a connection or a server is lost, a message too) ends the consumer. The
-reader makes another one where this one ended.
+The server sends only as many messages as were requested, so a slow reader is never flooded. The
+loss of a connection, server or message ends the consumer. The reader then opens another one that
+begins behind the last message.
 """
 
 import asyncio
@@ -22,45 +22,46 @@ if TYPE_CHECKING:
     from nats.aio.msg import Msg
 
 BATCH = 500
-"""The most messages that are on their way to a reader."""
+"""The number of messages in one request."""
 HEARTBEAT_SECONDS = 2.0
-"""While there is nothing to send the server says so this often."""
+"""How often the server sends a heartbeat while it has no messages."""
 LOST_SECONDS = 3 * HEARTBEAT_SECONDS
-"""After this time without a message or a heartbeat the consumer is gone."""
+"""A consumer is lost after this time without a message or heartbeat."""
 REQUEST_SECONDS = 60.0
 """A request for messages is repeated after this time."""
 INACTIVE_SECONDS = 30.0
-"""The server forgets a consumer that has not asked for so long."""
-NOTHING = ("404", "408")
-"""Statuses that say that there are no more messages now."""
+"""The server removes a consumer that has sent no request for this time."""
+NO_MESSAGES = ("404", "408")
+"""Statuses of an answer that mean that there are no more messages now."""
 
 
 class ConsumerLostError(Exception):
-    """A consumer has ended; nothing that it has delivered was wrong."""
+    """A consumer has ended. The messages that it has delivered are complete and in order."""
 
 
 class StreamMissingError(FeedError):
-    """No daemon has published anything yet."""
+    """The stream does not exist, because no daemon has published anything yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """A message of JetStream."""
+    """A message that JetStream has stored."""
 
     subject: str
     position: int
-    """Its number in JetStream's stream."""
+    """Its sequence number in JetStream's stream."""
     number: int
-    """Its number in its topic and epoch."""
+    """Its sequence number in its topic and epoch."""
     lease: int
-    """Of the header; 0 for none."""
+    """The lease in its header; 0 for none."""
     time: datetime
-    """When it was stored."""
+    """When JetStream stored it."""
     body: bytes
+    """Its payload."""
 
 
 class Consumer:
-    """An ephemeral consumer of one filter; `open_consumer` makes one.
+    """An ephemeral consumer of one filter. Use `open_consumer` to create one.
 
     Args:
         connection: open.
@@ -79,7 +80,7 @@ class Consumer:
         self._subscription: Any = None
 
     async def open(self, policy: str, *, headers_only: bool = False, **start: Any) -> None:
-        """Makes the consumer; see `open_consumer`."""
+        """Creates the consumer; see `open_consumer`."""
         from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
         from nats.js.errors import NotFoundError
 
@@ -111,10 +112,10 @@ class Consumer:
         self._subscription = await self._connection.client.subscribe(self._inbox, cb=arrived)
 
     async def present(self) -> AsyncIterator[list[StoredMessage]]:
-        """All messages that are there now.
+        """Yields all messages that are stored now.
 
         Raises:
-            ConsumerLostError: the consumer is gone.
+            ConsumerLostError: the consumer was lost.
         """
         while True:
             await self._ask(no_wait=True)
@@ -127,10 +128,10 @@ class Consumer:
                 return
 
     async def following(self) -> AsyncIterator[list[StoredMessage]]:
-        """All messages for ever, those together that have arrived together.
+        """Yields messages without end, those that have arrived together as one list.
 
         Raises:
-            ConsumerLostError: the consumer is gone.
+            ConsumerLostError: the consumer was lost.
         """
         while True:
             now = asyncio.get_running_loop().time()
@@ -166,7 +167,7 @@ class Consumer:
             raise ConsumerLostError(str(error)) from None
 
     async def _take(self, found: list[StoredMessage]) -> bool:
-        """Waits for the next message; returns whether it is not the end of what there is."""
+        """Waits for the next message; returns False at the end of the stored messages."""
         try:
             message = await asyncio.wait_for(self._arrived.get(), LOST_SECONDS)
         except TimeoutError:
@@ -180,7 +181,7 @@ class Consumer:
             return True
         if status == "100":
             return True
-        if status in NOTHING:
+        if status in NO_MESSAGES:
             pending = (message.headers or {}).get("Nats-Pending-Messages", "")
             self._coming = max(0, self._coming - int(pending)) if pending else 0
             return False
@@ -209,7 +210,7 @@ class Consumer:
 async def open_consumer(
     connection: NatsConnection, stream: str, subject: str, policy: str, **more: Any
 ) -> Consumer:
-    """A consumer of a filter.
+    """Opens a consumer of a filter.
 
     Args:
         connection: open.
@@ -234,7 +235,7 @@ async def open_consumer(
 async def newest_of_each(
     connection: NatsConnection, stream: str, subject: str, *, headers_only: bool = False
 ) -> list[StoredMessage]:
-    """The newest message of each subject of a filter.
+    """Reads the newest message of each subject that a filter matches.
 
     Raises:
         FeedError: as `open_consumer`.

@@ -1,8 +1,9 @@
-"""Follows the messages of all daemons that publish to a JetStream.
+"""Follows the messages of all daemons that publish to one JetStream.
 
-The state comes first. Each bridge stores what is in force in its topics, and behind which message
-that is so. From there on the messages themselves are read, in the order in which they were stored.
-A message has a number in its topic and epoch, so none is delivered twice, and holes are noticed.
+The state comes first: each bridge has stored the messages in force in its topics, and the position
+behind which that is true. From there on the messages are read in the order in which they were
+stored. A message has a sequence number in its topic and epoch, so that none is delivered twice and
+missing ones are noticed.
 """
 
 import asyncio
@@ -36,42 +37,42 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
-"""Wait after something could not be read."""
+"""How long to wait after something could not be read."""
 COMPLAINT_SECONDS = 15.0
-"""Failures that last for so long are delivered."""
+"""An error is delivered if reading has failed for this time."""
 MOST_WAITING = 10_000
-"""The most messages that wait for a slow reader; JetStream has the others."""
+"""The most messages that wait for a slow reader. The others wait in JetStream."""
 FRESH = timedelta(seconds=30)
-"""Scores and moods that are older are not in force any more."""
+"""The age up to which scores and moods are in force."""
 
 OF_DAEMONS = ("alert", "stats", "journal")
 """Kinds of topics that do not belong to one stream."""
 
-Key = tuple[str, str]
+TopicEpoch = tuple[str, str]
 """Topic and epoch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Everything of a filter up to a place in JetStream's stream was delivered before this."""
+    """Follows in the queue after everything of a filter up to a position in JetStream's stream."""
 
     subject: str
     position: int
 
 
-QueueItem = FeedItem | FeedError | Mark
+ReaderItem = FeedItem | FeedError | Mark
 
 
 class ItemQueue:
-    """What was received and is not delivered yet. A cancelled wait loses nothing."""
+    """The items that were received and are not delivered yet. A cancelled wait loses none."""
 
     def __init__(self, most: int) -> None:
         self._most = max(1, most)
-        self._items: deque[QueueItem] = deque()
+        self._items: deque[ReaderItem] = deque()
         self._filled, self._room = asyncio.Event(), asyncio.Event()
 
-    async def put(self, items: Iterable[QueueItem]) -> None:
-        """Adds items; waits while there are too many."""
+    async def put(self, items: Iterable[ReaderItem]) -> None:
+        """Adds items, and waits while the queue is full."""
         for item in items:
             while len(self._items) >= self._most:
                 self._room.clear()
@@ -80,14 +81,14 @@ class ItemQueue:
             self._filled.set()
 
     async def wait(self, seconds: float | None) -> bool:
-        """Whether there is an item within some seconds; None for as long as it takes."""
+        """Waits at most `seconds` for an item, None for ever; returns whether there is one."""
         if not self._items:
             self._filled.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._filled.wait(), seconds)
         return bool(self._items)
 
-    def take(self, most: int) -> list[QueueItem]:
+    def take(self, most: int) -> list[ReaderItem]:
         """Removes the first items."""
         found = [self._items.popleft() for _ in range(min(most, len(self._items)))]
         self._room.set()
@@ -96,13 +97,13 @@ class ItemQueue:
 
 @dataclass(slots=True)
 class _Stored:
-    """What JetStream has of a topic, by epoch."""
+    """The newest messages and states of a topic in JetStream, by epoch."""
 
     newest: dict[str, StoredMessage] = field(default_factory=dict)
     states: dict[str, TopicState] = field(default_factory=dict)
 
     def writer(self) -> str:
-        """The epoch of the daemon that has the topic: of the highest lease, else the newest."""
+        """The epoch of the daemon that owns the topic: with the highest lease, else the newest."""
 
         def rank(epoch: str) -> tuple[int, int]:
             state, newest = self.states.get(epoch), self.newest.get(epoch)
@@ -113,34 +114,36 @@ class _Stored:
         return max({*self.newest, *self.states}, key=rank)
 
 
-class NumberBook:
-    """The numbers, leases and tags of all topics: what is new, what is late, what is missing.
+class DeliveryTracker:
+    """Decides for each message whether it is new, late or a repetition, and what is missing.
+
+    It keeps the sequence numbers, leases and active tags of all topics.
 
     Args:
-        since: topic -> epoch and number of the last message that an earlier reader had.
+        since: epoch and number of the last message that an earlier reader delivered, by topic.
     """
 
     def __init__(self, since: Mapping[str, tuple[str, int]]) -> None:
         self.since = dict(since)
         self._epochs = {epoch for epoch, _ in since.values()}
         self._floors: dict[str, int] = {}  # places up to which an earlier reader had everything
-        self._numbers: dict[Key, int] = {}
+        self._numbers: dict[TopicEpoch, int] = {}
         self._skipping: dict[str, tuple[str, int]] = {}
         self._leases: dict[str, int] = defaultdict(int)  # by stream
         self._writers: dict[str, tuple[str, int]] = {}  # epoch and lease, of events
-        self._on: dict[str, set[Key]] = defaultdict(set)  # tagger and tag, by topic
+        self._on: dict[str, set[tuple[str, str]]] = defaultdict(set)  # tagger and tag, by topic
         self.n_late = 0
-        """Messages that were said under a lease that had ended."""
+        """Number of messages that were dropped because their lease had ended."""
 
     def begin(
         self, topic: str, stored: _Stored, mark: int | None
     ) -> tuple[list[FeedItem], int | None]:
-        """Takes over what is stored of a topic. `mark` is a place up to which an earlier reader had
-        everything.
+        """Begins with the stored state of a topic. Up to position `mark` an earlier reader has
+        delivered everything.
 
         Returns:
-            What is in force; and the place after which messages of the topic are to be read, None
-            if there are none yet.
+            The items to deliver, and the position behind which to read the topic; None if the state
+            is complete.
         """
         known = self.since.pop(topic, None)
         if known is not None and known[0] in stored.newest:
@@ -183,7 +186,7 @@ class NumberBook:
         return mark or 0
 
     def accept(self, topic: str, epoch: str, one: StoredMessage) -> list[FeedItem]:
-        """The items to deliver for a message: none if it is known, late, or not one of ours."""
+        """The items to deliver for a message; none if it was delivered before, or is late."""
         if self._skips(topic, epoch, one.number) or one.position <= self._floors.get(topic, 0):
             return []
         last = self._numbers.get((topic, epoch))
@@ -202,7 +205,7 @@ class NumberBook:
         return [*items, message]
 
     def _skips(self, topic: str, epoch: str, number: int) -> bool:
-        """Whether a message is before the last one that an earlier reader had."""
+        """Whether an earlier reader has delivered a message."""
         known = self._skipping.get(topic)
         if known is None:
             return False
@@ -214,8 +217,8 @@ class NumberBook:
         return number <= known[1]
 
     def _note_lease(self, topic: str, epoch: str, lease: int) -> list[FeedItem]:
-        """Notes who speaks of a topic. What another daemon has left on, without having handed it
-        over, is not known to be on."""
+        """Notes which daemon publishes a topic. If the last one did not hand the topic over, the
+        tags that it has left on are unknown."""
         name = _name(topic)
         self._leases[name] = max(self._leases[name], lease)
         if not topic.startswith("event/"):
@@ -245,14 +248,14 @@ def _name(topic: str) -> str:
 
 
 class NatsReader:
-    """Reads until it is cancelled.
+    """Reads messages of JetStream into `items`, until it is cancelled.
 
     Args:
-        options: where NATS is.
-        kinds: of topics.
+        options: how to reach NATS.
+        kinds: kinds of topics to read.
         streams: names, or beginnings of names with a star; None for all.
-        since: topic -> epoch and number of its last message, or the moment to begin at.
-        most: messages that may wait.
+        since: epoch and number of the last delivered message by topic, or the time to begin at.
+        most: the most items that may wait.
     """
 
     def __init__(
@@ -268,7 +271,7 @@ class NatsReader:
         self._moment = since if isinstance(since, datetime) else None
         known = since if isinstance(since, dict) else {}
         self._marks = {subject: n for subject, (_, n) in known.items() if "/" not in subject}
-        self._book = NumberBook({t: found for t, found in known.items() if "/" in t})
+        self._tracker = DeliveryTracker({t: found for t, found in known.items() if "/" in t})
         self.items = ItemQueue(min(most, MOST_WAITING))
         self.received_at = 0.0
         """When the last message or beat was received, as of `time.monotonic`; 0 for never."""
@@ -287,7 +290,7 @@ class NatsReader:
         return not self._unread
 
     async def run(self) -> None:
-        """Connects, as often as that takes, and reads."""
+        """Connects and reads, and tries again after errors."""
         while True:
             try:
                 connection = await connect(self._options)
@@ -305,7 +308,7 @@ class NatsReader:
                 await connection.close()
 
     async def _listen(self, connection: NatsConnection) -> None:
-        """Notices beats."""
+        """Subscribes to the bridges' heartbeats."""
 
         async def arrived(_: "Msg") -> None:
             self.received_at = time.monotonic()
@@ -314,7 +317,7 @@ class NatsReader:
             await connection.client.subscribe(self._layout.beat, cb=arrived)
 
     async def _read(self, connection: NatsConnection, subject: str) -> None:
-        """Reads one filter for ever."""
+        """Reads one filter until it is cancelled."""
         position: int | None = None
         while True:
             try:
@@ -344,7 +347,7 @@ class NatsReader:
                 await asyncio.sleep(RETRY_SECONDS / 4)
 
     async def _complain(self, error: FeedError) -> None:
-        """Delivers an error if it lasts: servers that elect a leader do not answer for a while."""
+        """Delivers an error if it lasts. Servers that elect a leader do not answer for a while."""
         now = time.monotonic()
         if now > self._failed_at + COMPLAINT_SECONDS:
             self._failing_since = now
@@ -357,7 +360,7 @@ class NatsReader:
     async def _open(
         self, connection: NatsConnection, subject: str, position: int | None
     ) -> Consumer:
-        """A consumer of what comes behind a place; None for the moment to begin at."""
+        """Opens a consumer behind a position; None to begin at the time in `since`."""
         stream = self._layout.stream_of(subject)
         if position is None:
             return await open_consumer(
@@ -365,13 +368,13 @@ class NatsReader:
             )
         newest = await newest_of_each(connection, stream, subject, headers_only=True)
         if position > max((one.position for one in newest), default=0):
-            position = 0  # the stream may be another one; what is known is left out
+            position = 0  # the stream may have been created anew; known messages are left out
         return await open_consumer(
             connection, stream, subject, "by_start_sequence", opt_start_seq=position + 1
         )
 
     async def _begin(self, connection: NatsConnection, subject: str) -> int:
-        """Delivers the state of a filter; returns the place behind which to read on."""
+        """Delivers the state of a filter; returns the position behind which to read on."""
         stream = self._layout.stream_of(subject)
         is_kept = stream == self._layout.kept
         newest = await newest_of_each(connection, stream, subject, headers_only=is_kept)
@@ -392,7 +395,7 @@ class NatsReader:
                 topics[topic].states[epoch] = parse_state(one.body)
         starts: list[int] = []
         for topic, stored in topics.items():
-            items, start = self._book.begin(topic, stored, mark)
+            items, start = self._tracker.begin(topic, stored, mark)
             if start is not None:
                 starts.append(start)
             if self._wants(topic):
@@ -407,13 +410,13 @@ class NatsReader:
                 await self._deliver(subject, one)
             else:
                 with suppress(FeedError):
-                    self._book.accept(*self._layout.topic(one.subject), one)
+                    self._tracker.accept(*self._layout.topic(one.subject), one)
 
     async def _deliver(self, subject: str, one: StoredMessage) -> None:
         topic, epoch = self._layout.topic(one.subject)
-        items: list[QueueItem] = []
+        items: list[ReaderItem] = []
         try:
-            items += self._book.accept(topic, epoch, one)
+            items += self._tracker.accept(topic, epoch, one)
         except FeedError as error:  # of another version
             items.append(error)
         if items and self._wants(topic):

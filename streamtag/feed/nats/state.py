@@ -1,4 +1,4 @@
-"""What is in force in a topic, as a bridge keeps it in JetStream for readers that come later."""
+"""The state of a topic that a bridge stores in JetStream, for readers that begin later."""
 
 from collections.abc import Iterable
 
@@ -11,25 +11,25 @@ from streamtag.feed.nats.subjects import VERSION
 
 
 class TopicState(msgspec.Struct, frozen=True, kw_only=True):
-    """The messages in force after message `seq` of a topic and an epoch."""
+    """The messages in force after message `seq` of a topic and epoch."""
 
     v: int
     epoch: str
     seq: int
     position: int
-    """Number of that message in JetStream's stream."""
+    """Position of that message in JetStream's stream."""
     lease: int = 0
-    """Under which that message was said."""
+    """The lease in that message; 0 without a fleet."""
     messages: list[msgspec.Raw] = []
-    """Payloads."""
+    """Payloads of the messages in force."""
 
     def parsed(self) -> list[Message]:
-        """The messages."""
+        """The messages in force."""
         return [parse(bytes(one)) for one in self.messages]
 
 
 def state_body(epoch: str, seq: int, position: int, lease: int, bodies: Iterable[bytes]) -> bytes:
-    """The payload of a state."""
+    """Encodes a state as a payload."""
     return encode(
         TopicState(
             v=VERSION,
@@ -43,10 +43,10 @@ def state_body(epoch: str, seq: int, position: int, lease: int, bodies: Iterable
 
 
 def parse_state(body: bytes) -> TopicState:
-    """A state from its payload.
+    """Decodes a state from its payload.
 
     Raises:
-        FeedError: it is none, or one of another version.
+        FeedError: it is not a state, or one of another version.
     """
     try:
         state = msgspec.json.decode(body, type=TopicState)

@@ -1,6 +1,7 @@
-"""JetStream's streams and buckets: made if they are missing, refused if they are not ours.
+"""Creates or checks JetStream's streams and buckets.
 
-Each says in its description which layout it has and whose it is.
+The description of each has the version of its layout and the name of its fleet. Streams and
+buckets of other programs, versions or fleets are refused.
 """
 
 import asyncio
@@ -15,20 +16,22 @@ if TYPE_CHECKING:
     from nats.js.api import KeyValueConfig, StreamConfig
     from nats.js.kv import KeyValue
 
+WRONG_LAST_MESSAGE = 10071
+"""JetStream's number of the error "wrong last sequence"."""
 LIMITS = ("max_age", "max_bytes", "num_replicas", "duplicate_window")
-"""What a changed configuration changes in a stream that exists."""
+"""The settings of an existing stream that a changed configuration may change."""
 
 
 def description(owner: str = "") -> str:
-    """What a stream or bucket says of itself. `owner` is the name of a fleet; empty for none."""
+    """The description of a stream or bucket. `owner` is the name of a fleet; empty for none."""
     return json.dumps({"streamtag": VERSION, **({"fleet": owner} if owner else {})})
 
 
 async def ensure_stream(connection: NatsConnection, config: "StreamConfig") -> None:
-    """Makes a stream, or brings the limits of ours up to date.
+    """Creates a stream, or updates the limits of an existing one.
 
     Raises:
-        FeedError: there is another program's, or one of another version, or JetStream refuses.
+        FeedError: the stream belongs to another program or version, or JetStream refuses.
     """
     import nats.js.errors
 
@@ -51,10 +54,10 @@ async def ensure_stream(connection: NatsConnection, config: "StreamConfig") -> N
 async def ensure_bucket(
     connection: NatsConnection, config: "KeyValueConfig", owner: str = ""
 ) -> "KeyValue":
-    """Makes a key-value bucket, or opens ours. `owner` is the name of a fleet; empty for none.
+    """Creates or opens a key-value bucket. `owner` is the name of a fleet; empty for none.
 
     Raises:
-        FeedError: there is another program's, another fleet's, or one of another version.
+        FeedError: the bucket belongs to another program, fleet or version.
     """
     import nats.js.errors
 
@@ -71,7 +74,8 @@ async def ensure_bucket(
 
 
 async def wait_for_leader(connection: NatsConnection, stream: str, seconds: float) -> bool:
-    """Whether a stream has a leader, that is whether it can be written, within some seconds."""
+    """Waits at most `seconds` until a stream has a leader, so that it can be written; returns
+    whether it has one."""
     import nats.errors
 
     deadline = asyncio.get_running_loop().time() + seconds
@@ -88,7 +92,7 @@ async def wait_for_leader(connection: NatsConnection, stream: str, seconds: floa
 
 
 def _check(connection: NatsConnection, what: str, found: str | None, own: str) -> None:
-    """Refuses what another program, version or fleet has made."""
+    """Raises a FeedError for a stream or bucket of another program, version or fleet."""
     try:
         theirs, ours = json.loads(found or ""), json.loads(own)
         version, fleet = theirs["streamtag"], theirs.get("fleet", "")

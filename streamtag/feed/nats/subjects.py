@@ -1,7 +1,7 @@
-"""Subjects on NATS, and the names of JetStream's streams and buckets.
+"""The subjects on NATS, and the names of JetStream's streams and buckets.
 
-A message of the topic `event/radio1/` has the subject `PREFIX.event.radio1.EPOCH`, so permissions
-can be given per kind and per station. Each run of sequence numbers has a subject of its own.
+A message of the topic `event/radio1/` has the subject `PREFIX.event.radio1.EPOCH`, so that
+permissions can be given per kind and per station. Each epoch of sequence numbers has a subject.
 """
 
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from urllib.parse import unquote
 VERSION = 1
 """Version of this layout."""
 PREFIX = r"^[A-Za-z0-9_-]{1,32}$"
-"""What a prefix may be: the first token of all subjects, and the name of the main stream."""
+"""Pattern of prefixes. The prefix is the first token of all subjects and the main stream's name."""
 KEPT = ("event", "alert", "clip", "section")
 """Kinds of topics that are kept for days, in the stream PREFIX."""
 PASSING = ("scores", "mood", "level", "stats", "journal")
 """Kinds of topics that are kept for minutes, in the stream PREFIX-live."""
 ID_HEADER = "Nats-Msg-Id"
-"""`EPOCH/TOPIC/SEQ`: JetStream stores a second message with the same one only once."""
+"""Header with `EPOCH/TOPIC/SEQ`. JetStream stores only the first of two messages with one id."""
 EXPECTED_HEADER = "Nats-Expected-Last-Subject-Sequence"
 LEASE_HEADER = "Streamtag-Lease"
-"""Revision of the lease under which a message was said. Absent without a fleet."""
+"""Header with the lease in the message. Absent without a fleet."""
 
 
 def escaped(name: str) -> str:
@@ -34,7 +34,7 @@ def unescaped(token: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Subjects and names of one prefix."""
+    """The subjects and names of one prefix."""
 
     prefix: str = "streamtag"
 
@@ -66,25 +66,25 @@ class Layout:
         return f"{self.prefix}.{_tokens(topic)}.{epoch}"
 
     def state(self, topic: str, epoch: str) -> str:
-        """The subject of what is in force in a topic."""
+        """The subject of the state of a topic."""
         return f"{self.prefix}.state.{_tokens(topic)}.{epoch}"
 
     @property
     def beat(self) -> str:
-        """The subject of the bridges' signs of life, which no stream keeps."""
+        """The subject of the bridges' heartbeats, which no stream keeps."""
         return f"{self.prefix}.beat"
 
     def filters(self, kinds: tuple[str, ...], names: tuple[str, ...] | None) -> list[str]:
-        """Subjects with wildcards that cover some kinds of topics.
+        """Subjects with wildcards that match some kinds of topics.
 
-        `names` are of streams, or beginnings of names with a star; None for all.
+        `names` are names of streams, or beginnings of names with a star; None for all.
         """
         if names is None or any(name.endswith("*") for name in names):
             names = ("",)
         return [f"{self.prefix}.{k}.{escaped(n) or '*'}.*" for k in kinds for n in names]
 
     def topic(self, subject: str) -> tuple[str, str]:
-        """Topic and epoch of the subject of a message, or of a state."""
+        """The topic and epoch in the subject of a message or state."""
         rest = subject.removeprefix(f"{self.prefix}.").removeprefix("state.")
         kind, name, epoch = rest.split(".")
         return f"{kind}/{unescaped(name)}/" if name != "_" else f"{kind}/", epoch
@@ -97,11 +97,11 @@ def _tokens(topic: str) -> str:
 
 
 def message_id(topic: str, epoch: str, seq: int) -> str:
-    """The identity of a message over all tries, as webhooks have it, too."""
+    """The id of a message, the same in all tries to send it. Webhooks use the same ids."""
     return f"{epoch}/{topic}{seq}"
 
 
 def number_in(identity: str) -> int:
-    """The sequence number in a message's identity; 0 if it is none of ours."""
+    """The sequence number in a message's id; 0 if it is not an id of streamtag."""
     number = identity.rpartition("/")[2]
     return int(number) if number.isascii() and number.isdecimal() else 0

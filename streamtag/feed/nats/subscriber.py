@@ -1,4 +1,4 @@
-"""`Subscriber("nats://…")` and `AsyncSubscriber("nats://…")`."""
+"""The subscribers for NATS: `Subscriber("nats://…")` and `AsyncSubscriber("nats://…")`."""
 
 import asyncio
 import threading
@@ -15,12 +15,12 @@ from streamtag.feed.client.connection import Since
 from streamtag.feed.client.subscriber import AsyncSubscriber, Subscriber
 from streamtag.feed.client.tracker import FeedItem
 from streamtag.feed.nats.connection import NatsOptions, missing_library, options_of
-from streamtag.feed.nats.reader import Mark, NatsReader, QueueItem
+from streamtag.feed.nats.reader import Mark, NatsReader, ReaderItem
 
 PAGE = 1000
-"""Messages that are handed over at a time."""
+"""The most messages that are taken from the reader at a time."""
 CLOSE_SECONDS = 5.0
-"""How long the end of a connection may take."""
+"""How long to wait for the connection to close."""
 
 
 def _reader(
@@ -61,16 +61,16 @@ def _reader(
 
 
 class NatsSubscriber(Subscriber):
-    """A subscriber of NATS; a thread reads."""
+    """A subscriber for NATS, which reads in a thread of its own."""
 
     def __init__(self, address: str, *, timeout: float | None = None, **arguments: Any) -> None:
         self.address, self.timeout = address, timeout
         self.received_at = 0.0
         self._reader = _reader(address, **arguments)
         self.marks: dict[str, tuple[str, int]] = {}
-        """Together with the last numbers they make a later `since` fast: with them JetStream need
-        not be read from its beginning."""
-        self._received: deque[QueueItem] = deque()
+        """Positions up to which everything was delivered, by subject. As part of a later `since`
+        they save reading JetStream from its beginning."""
+        self._received: deque[ReaderItem] = deque()
         self._loop = asyncio.new_event_loop()
         self._reading = self._loop.create_task(self._reader.run())
         self._thread = threading.Thread(target=self._run, name="nats", daemon=True)
@@ -101,7 +101,7 @@ class NatsSubscriber(Subscriber):
         return _raised(self._received.popleft())
 
     def _note_marks(self) -> None:
-        """Notes up to where everything was delivered."""
+        """Takes the marks at the beginning of the queue."""
         while self._received and isinstance(mark := self._received[0], Mark):
             self.marks[mark.subject] = ("", mark.position)
             self._received.popleft()
@@ -112,8 +112,8 @@ class NatsSubscriber(Subscriber):
             self._loop.call_soon_threadsafe(self._reading.cancel)
             self._thread.join(CLOSE_SECONDS)
 
-    async def _take(self, timeout: float | None) -> list[QueueItem]:
-        """The next items; the first one is no mark."""
+    async def _take(self, timeout: float | None) -> list[ReaderItem]:
+        """The next items, which begin with a message or error, not a mark."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -139,7 +139,7 @@ class NatsSubscriber(Subscriber):
 
 
 class NatsAsyncSubscriber(AsyncSubscriber):
-    """A subscriber of NATS for asyncio; it connects at the first `receive`."""
+    """A subscriber for NATS with asyncio. It connects at the first `receive`."""
 
     def __init__(self, address: str, *, timeout: float | None = None, **arguments: Any) -> None:
         self.address, self.timeout = address, timeout
@@ -181,8 +181,8 @@ class NatsAsyncSubscriber(AsyncSubscriber):
                 await self._reading
 
 
-def _raised(item: QueueItem) -> FeedItem:
-    """An item, unless it is an error."""
+def _raised(item: ReaderItem) -> FeedItem:
+    """Returns an item, or raises it if it is an error."""
     if isinstance(item, FeedError):
         raise item
     assert not isinstance(item, Mark)

@@ -1,1 +1,1 @@
-"""Archives: many recordings tagged on all cores or on a cluster, into Parquet."""
+"""Tags many recordings, on all cores or a Ray cluster, into Parquet tables, and queries them."""

@@ -1,4 +1,4 @@
-"""Ray: one of our own that ends with us, or a cluster that is there."""
+"""Connects to Ray: starts a local Ray for one run, or uses an existing cluster."""
 
 import os
 import secrets
@@ -15,27 +15,27 @@ from streamtag.errors import StreamtagError
 from streamtag.history.archive.run import ArchiveJob, ArchiveProgress, tag_archive
 
 OBJECT_STORE = 100 * 2**20
-"""Bytes; only names and paths go through it."""
+"""Size of Ray's object store in bytes. Only names and paths go through it."""
 CONNECT_SECONDS = 10.0
-"""A cluster has to answer within so long."""
+"""How long to wait for a cluster to answer."""
 _PREFIX = "streamtag-ray-"
-"""Of the folder for its sockets and logs; the number of the process follows."""
+"""Prefix of the temporary folder for Ray's sockets and logs; the process number follows."""
 POLL_SECONDS = 1.0
-"""Between two questions for the progress of a run on a cluster."""
+"""How often the progress of a run on a cluster is polled."""
 
 
 def run_archive(
     job: ArchiveJob, address: str | None, on_progress: Callable[[ArchiveProgress], None]
 ) -> ArchiveProgress:
-    """Tags what an archive lacks. For errors see `tag_archive`.
+    """Tags the recordings that an archive does not have yet. See `tag_archive` for its errors.
 
     Args:
-        job: what is to be done.
-        address: `ray://host:10001`, or what else Ray takes; None for a Ray of our own.
-        on_progress: called as it goes on.
+        job: what to tag, and how.
+        address: `ray://host:10001`, or another address that Ray accepts; None for a local Ray.
+        on_progress: called whenever the progress has changed.
 
     Raises:
-        StreamtagError: Ray is not installed, or there is no such cluster.
+        StreamtagError: Ray is not installed, or the cluster cannot be reached.
     """
     with _ray(address, job.workers):
         if (address or "").startswith("ray://"):
@@ -45,8 +45,10 @@ def run_archive(
 
 @contextmanager
 def _ray(address: str | None, cpus: int | None) -> Iterator[None]:
-    """A connection to Ray."""
+    """Connects to Ray, and disconnects at the end."""
     _set_environment(address)
+    if address is not None and (problem := _unreachable(address)):
+        raise _no_cluster(address, problem)
     ray = load_ray()
     if address is not None:
         _connect(ray, address)
@@ -55,7 +57,7 @@ def _ray(address: str | None, cpus: int | None) -> Iterator[None]:
         finally:
             ray.shutdown()
         return
-    # Names of sockets must be short.
+    # Ray puts Unix sockets there, and their paths must be short.
     _remove_abandoned(_short_folder())
     folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_short_folder())
     try:
@@ -73,7 +75,7 @@ def _ray(address: str | None, cpus: int | None) -> Iterator[None]:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Ray's C++ code says on standard error what it logs, and where to."""
+    """Discards standard error: Ray's C++ code prints there where it logs."""
     sys.stderr.flush()
     kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 2)
@@ -86,7 +88,7 @@ def _silent() -> Iterator[None]:
 
 
 def _remove_abandoned(folder: str) -> None:
-    """Removes what runs that were killed have left behind."""
+    """Removes the temporary folders of runs that were killed."""
     for path in Path(folder).glob(f"{_PREFIX}*-*"):
         if not Path("/proc", path.name.split("-")[2]).exists():
             shutil.rmtree(path, ignore_errors=True)
@@ -97,8 +99,8 @@ def _short_folder() -> str:
 
 
 def _set_environment(address: str | None) -> None:
-    """What Ray reads when it is imported: it reports nothing to anybody, and a Ray of our own takes
-    no orders from others on this machine or in its network."""
+    """Sets the variables that Ray reads at its import. It sends no usage statistics, and a local
+    Ray accepts commands only from this process: they need a random token."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
@@ -126,15 +128,15 @@ def load_ray() -> Any:
 
 
 def _connect(ray: Any, address: str) -> None:
-    problem = _unreachable(address)
     try:
-        if not problem:
-            with _silent():
-                ray.init(address, log_to_driver=False, logging_level="ERROR")
-            return
+        with _silent():
+            ray.init(address, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # Ray raises whatever its parts raise
-        problem = str(error).strip().splitlines()[-1][:300]
-    raise StreamtagError(
+        raise _no_cluster(address, str(error).strip().splitlines()[-1][:300]) from None
+
+
+def _no_cluster(address: str, problem: str) -> StreamtagError:
+    return StreamtagError(
         f"{address}: expected a Ray cluster, got: {problem}; `ray status` there says whether it "
         "runs, and RAY_AUTH_TOKEN or RAY_AUTH_MODE=token whether it may be used"
     )
@@ -142,31 +144,33 @@ def _connect(ray: Any, address: str) -> None:
 
 def _unreachable(address: str) -> str:
     """Why nothing answers at an address; empty if something does, or Ray is to look for it."""
+    if "://" in address and not address.startswith("ray://"):
+        return "an address that is neither ray://HOST:10001 nor HOST:6379"
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdecimal():
         return ""
     try:
         with socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS):
             return ""
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         return str(error)
 
 
 class RemoteRun:
-    """A run on the cluster, for a client outside; Ray makes an actor of it."""
+    """A run on the cluster that a client outside has started. It is a Ray actor."""
 
     def __init__(self) -> None:
         self._progress: ArchiveProgress | None = None
 
     def run(self, job: ArchiveJob) -> ArchiveProgress | str:
-        """The end of the run, or why it failed."""
+        """Runs the job; returns its final progress, or the text of its error."""
         try:
             return tag_archive(job, self._note)
         except StreamtagError as error:
             return str(error)
 
     def progress(self) -> ArchiveProgress | None:
-        """How far it is."""
+        """The newest progress; None before the first."""
         return self._progress
 
     def _note(self, progress: ArchiveProgress) -> None:
@@ -176,7 +180,7 @@ class RemoteRun:
 def _through_client(
     job: ArchiveJob, on_progress: Callable[[ArchiveProgress], None]
 ) -> ArchiveProgress:
-    """Runs on the cluster, with this process as the one who watches."""
+    """Runs the job in an actor on the cluster, and polls its progress."""
     import ray
 
     actor = ray.remote(RemoteRun).options(num_cpus=0, max_concurrency=2).remote()

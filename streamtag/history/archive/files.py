@@ -1,4 +1,4 @@
-"""Files here and elsewhere, through PyArrow's filesystems."""
+"""Local and remote files, through PyArrow's filesystems."""
 
 import os
 import posixpath
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A path on a filesystem."""
+    """A file or folder on a local or remote filesystem."""
 
     scheme: str
-    """`s3` …; empty for this machine."""
+    """`s3`, `gs` or `hdfs`; empty for this machine."""
     filesystem: "FileSystem"
     path: str
 
     @property
     def is_local(self) -> bool:
-        """Whether other programs of this machine can open the path."""
+        """Whether the path is on this machine, so that other programs can open it."""
         return not self.scheme
 
     @property
     def name(self) -> str:
-        """The path, or a URL without its options and keys."""
+        """The path, or the URL without options and keys."""
         return self.path if self.is_local else f"{self.scheme}://{self.path}"
 
     def at(self, path: str) -> "Place":
@@ -48,12 +48,12 @@ class Place:
         return bool(self._info().type.name != "NotFound")
 
     def is_folder(self) -> bool:
-        """Whether it is a folder, or what a store of objects has for one."""
+        """Whether it is a folder. In an object store that is a common prefix."""
         return bool(self._info().type.name == "Directory")
 
     def walk(self) -> Iterator[tuple["Place", int]]:
-        """The files of a folder and of those below it, sorted, with their sizes; hidden ones are
-        left out."""
+        """The files in a folder and its subfolders with their sizes, sorted. Hidden files and
+        folders are left out."""
         from pyarrow.fs import FileSelector
 
         selector = FileSelector(self.path, recursive=True, allow_not_found=True)
@@ -69,26 +69,26 @@ class Place:
         return data
 
     def open_stream(self) -> Any:
-        """A file to read from its begin to its end."""
+        """Opens a file for sequential reading."""
         return self.filesystem.open_input_stream(self.path, compression=None)
 
     def write(self, data: bytes) -> None:
-        """Writes a file; its folder is made if it is missing."""
+        """Writes a file, and creates its folder if it is missing."""
         self.at(posixpath.dirname(self.path)).make()
         with self.filesystem.open_output_stream(self.path) as stream:
             stream.write(data)
 
     def make(self) -> None:
-        """Makes a folder, and those above it. A store of objects needs none."""
+        """Creates a folder and its parents. An object store needs none."""
         if self.is_local:
             self.filesystem.create_dir(self.path, recursive=True)
 
     def move(self, target: "Place") -> None:
-        """Gives a file another path, in one step; a file there is replaced."""
+        """Moves a file in one step, and replaces an existing one."""
         self.filesystem.move(self.path, target.path)
 
     def delete(self) -> None:
-        """Deletes a file, or a folder with all that is in it."""
+        """Deletes a file, or a folder with its contents."""
         if self.is_folder():
             self.filesystem.delete_dir(self.path)
         elif self.exists():
@@ -99,7 +99,7 @@ class Place:
 
 
 def open_place(name: str) -> Place:
-    """A path of this machine, or a URL that PyArrow knows: `s3://`, `gs://`, `hdfs://`, `file://`.
+    """The place of a local path, or of a URL: `s3://`, `gs://`, `hdfs://`, `file://`.
 
     A URL may have PyArrow's options: `s3://bucket/folder?region=eu-west-1`.
 
@@ -117,6 +117,6 @@ def open_place(name: str) -> Place:
         text = str(error).splitlines()[0]
         raise StreamtagError(
             f"{name.partition('?')[0]}: expected a URL that PyArrow can open (s3://, gs://, "
-            f"hdfs://, file://), got: {text}"
+            f"hdfs://, file://), got: {text}; check the name, the region and the keys"
         ) from None
     return Place("" if scheme == "file" else scheme, filesystem, path)

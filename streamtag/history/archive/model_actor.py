@@ -1,4 +1,4 @@
-"""Models apart from the recordings: an actor has a model, on a GPU of its own, for many workers."""
+"""Models in processes of their own: a Ray actor runs a model on a GPU for many workers."""
 
 import itertools
 import os
@@ -14,27 +14,27 @@ from streamtag.model.tagger import Tagger
 
 
 class ModelActor:
-    """A model in a process of its own; Ray makes an actor of it."""
+    """A model in a process of its own. It is a Ray actor."""
 
     def __init__(self, name: str, bundle: bytes, device: str) -> None:
         self._tagger = Tagger.load(BundleFile(Path(name), bundle), device)
 
     def device(self) -> str:
-        """Where it runs."""
+        """The device that the model runs on."""
         return self._tagger.device
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """What a method of the tagger gives."""
+        """Calls a method of the tagger and returns its result."""
         return getattr(self._tagger, method)(*arguments)
 
 
 class RemoteTagger(Tagger):
-    """A tagger whose model is in actors. They take its calls in turn.
+    """A tagger whose model runs in actors. Calls go to the actors in turn.
 
     The state of a stream travels with the calls, so any actor can take any of them.
 
     Args:
-        bundle: what the actors have loaded.
+        bundle: the model that the actors have loaded.
         actors: handles of `ModelActor`.
     """
 
@@ -46,7 +46,7 @@ class RemoteTagger(Tagger):
         self.device: str = ray.get(actors[0].device.remote())
         self._actors, self._turn = actors, itertools.count(os.getpid())
         self.lost = ""
-        """Why an actor did not answer: no fault of any recording."""
+        """Why an actor was lost; empty if none was. It is not the recording's fault."""
 
     def outputs(self, windows: np.ndarray) -> np.ndarray:
         return np.asarray(self._ask("outputs", windows))

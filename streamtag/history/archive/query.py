@@ -1,4 +1,4 @@
-"""Questions to an archive: which recordings meet a condition, and which are like another one."""
+"""Queries an archive: the recordings that meet a condition, or sound most like another one."""
 
 import ast
 import difflib
@@ -9,12 +9,19 @@ from typing import Any
 
 from streamtag.errors import StreamtagError
 from streamtag.history.archive.files import Place
-from streamtag.history.archive.tables import EMBEDDINGS, MOODS, RECORDINGS, ArchiveCard, dataset
+from streamtag.history.archive.tables import (
+    EMBEDDINGS,
+    MOODS,
+    RECORDINGS,
+    ArchiveCard,
+    dataset,
+    reading,
+)
 
 STATISTICS = ("mean", "peak", "share")
-"""What a recording has for each tag; a tag by itself is its mean."""
+"""The values of each tag in a recording. A condition that names only the tag means its mean."""
 PLAIN = ("seconds", *MOODS)
-"""Columns that may stand in a condition as they are."""
+"""Columns that a condition may name besides the tags."""
 _TOKEN = re.compile(
     r"""\s+ | (?P<same> \d+\.?\d*(?:[eE][-+]?\d+)? | \.\d+(?:[eE][-+]?\d+)?
       | <= | >= | == | != | [<>()] | - ) | "(?P<quoted>[^"]*)" """,
@@ -25,13 +32,13 @@ _COMPARISONS = {
     ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "=", ast.NotEq: "<>",
 }  # fmt: skip
 _LONGEST = 500
-"""A condition may have so many words."""
+"""The most words of a condition."""
 JOINING = ("and", "or", "not")
 
 
 @dataclass(frozen=True, slots=True)
 class FoundRecordings:
-    """The answer to a question."""
+    """The result of a query."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
@@ -39,21 +46,21 @@ class FoundRecordings:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveCondition:
-    """A condition in SQL."""
+    """A condition, translated to SQL."""
 
     sql: str
     columns: dict[str, str]
-    """SQL of each value that it names, by the value's name for people."""
+    """The SQL of each value in the condition, by its column heading."""
 
 
 def parse_condition(text: str, tags: Sequence[str]) -> ArchiveCondition:
-    """A condition such as `jazz > .5 and not share(female voice) > .2`.
+    """Translates a condition such as `jazz > .5 and not share(female voice) > .2`.
 
-    Tags may have spaces, also words like `and`; the longest name that fits counts. In quotes a
-    name may be anything.
+    Names of tags may contain spaces and words like `and`: the longest tag that matches is used.
+    A name in double quotes is taken as it is.
 
     Raises:
-        StreamtagError: an unknown tag, or no condition.
+        StreamtagError: a tag is unknown, or the text is not a condition.
     """
     translation = _Translation(tags)
     words = list(_words(text, translation))
@@ -71,9 +78,9 @@ def parse_condition(text: str, tags: Sequence[str]) -> ArchiveCondition:
 
 
 class _Translation:
-    """From a condition whose names are `n0`, `n1` … to SQL.
+    """Translates the syntax tree of a condition to SQL. Its names are replaced by `n0`, `n1` …
 
-    Only what is named here can be in the SQL.
+    Only the nodes handled here are translated, so a condition cannot inject other SQL.
     """
 
     def __init__(self, tags: Sequence[str]) -> None:
@@ -82,7 +89,7 @@ class _Translation:
         self._tags, self._names = frozenset(tags), list[str]()
 
     def short(self, name: str) -> str:
-        """What stands for a name."""
+        """The replacement of a name."""
         if name not in self._names:
             self._names.append(name)
         return f"n{self._names.index(name)}"
@@ -129,7 +136,7 @@ class _Translation:
 
 
 def _words(text: str, translation: _Translation) -> Iterator[str]:
-    """The words of a condition, with short names."""
+    """Splits a condition into words, with names replaced by `n0`, `n1` …"""
     at = 0
     while at < len(text):
         if match := _TOKEN.match(text, at):
@@ -139,7 +146,7 @@ def _words(text: str, translation: _Translation) -> Iterator[str]:
             elif match["same"]:
                 yield match["same"]
             continue
-        name = next((one for one in translation.known if _stands(one, text, at)), None)
+        name = next((one for one in translation.known if _is_name_at(one, text, at)), None)
         word = _WORD.match(text, at)
         if name is not None:
             at += len(name)
@@ -152,19 +159,19 @@ def _words(text: str, translation: _Translation) -> Iterator[str]:
 
 
 def _is_joining(word: str, rest: str) -> bool:
-    """Whether a word is none of the names, because of what follows."""
+    """Whether a word is an operator or a function, not the beginning of an unknown name."""
     return word in JOINING or (word in STATISTICS and rest.lstrip().startswith("("))
 
 
-def _stands(name: str, text: str, at: int) -> bool:
-    """Whether a name stands at a place, as whole words."""
+def _is_name_at(name: str, text: str, at: int) -> bool:
+    """Whether the text has a name at a position, as whole words."""
     after = text[at + len(name) : at + len(name) + 1]
     whole = not (after.isalnum() or after in ("_", "-"))
     return whole and text[at : at + len(name)].lower() == name.lower()
 
 
 def _phrase(text: str, at: int) -> str:
-    """What somebody took for a name: all up to the next sign or joining word."""
+    """The unknown name at a position: everything up to the next operator."""
     rest = re.split(r"[<>=!()\"]|\s+(?:and|or|not)\s", text[at:], maxsplit=1)[0]
     return rest.strip() or text[at:].strip()[:1]
 
@@ -186,7 +193,7 @@ def _unknown(name: str, known: Sequence[str], text: str) -> StreamtagError:
 
 
 def quoted(name: str) -> str:
-    """A name as SQL has it."""
+    """A name quoted for SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -196,16 +203,18 @@ def find(
     like: Sequence[float] | None = None,
     limit: int | None = None,
 ) -> FoundRecordings:
-    """The recordings that meet a condition, or are most like an embedding, or both.
+    """The recordings that meet a condition, are most similar to an embedding, or both.
 
-    They come in the order of the values that the condition names first, or of the similarity.
+    They are sorted by the first value that the condition names, or by similarity, largest first.
 
     Raises:
-        StreamtagError: no archive, no DuckDB, a wrong condition, or an archive without embeddings.
+        StreamtagError: the folder is no archive, DuckDB is not installed, the condition is wrong,
+            or the archive has no embeddings.
     """
     about = ArchiveCard.read(folder)
     parsed = parse_condition(condition, about.tags) if condition else ArchiveCondition("true", {})
-    database = _duckdb().connect(config={"enable_external_access": False})
+    duckdb = _duckdb()
+    database = duckdb.connect(config={"enable_external_access": False})
     database.register(RECORDINGS, dataset(folder, RECORDINGS))
     columns = {"file": f"{RECORDINGS}.file", "seconds": "seconds"} | parsed.columns
     source, order, given = RECORDINGS, next(iter(parsed.columns.values()), "file"), list[Any]()
@@ -217,12 +226,14 @@ def find(
     shown = ", ".join(f"{sql} AS {quoted(label)}" for label, sql in columns.items())
     sql = f"SELECT {shown} FROM {source} WHERE error IS NULL AND {parsed.sql}"
     sql += f" ORDER BY {order} {'DESC' if order != 'file' else ''} NULLS LAST, {RECORDINGS}.file"
-    rows = database.execute(sql + (f" LIMIT {int(limit)}" if limit else ""), given).fetchall()
+    sql += f" LIMIT {int(limit)}" if limit else ""
+    with reading(folder, duckdb.InvalidInputException):
+        rows = database.execute(sql, given).fetchall()
     return FoundRecordings(tuple(columns), tuple(rows))
 
 
 def stored_embedding(folder: Place, file: str) -> list[float] | None:
-    """The embedding of a recording of the archive; None if it has none.
+    """The embedding of a recording in the archive; None if it is not there.
 
     Raises:
         StreamtagError: the archive has no embeddings at all.

@@ -1,4 +1,4 @@
-"""The recordings of an archive: folders, globs, lists, manifests, and URLs such as `s3://`."""
+"""Finds the recordings to tag: in folders, globs, lists, manifests, and URLs such as `s3://`."""
 
 import csv
 import errno
@@ -27,43 +27,50 @@ ENDINGS = frozenset(
         "mp2", "mp3", "mp4", "mpc", "oga", "ogg", "opus", "w64", "wav", "webm", "wma", "wv",
     )
 )  # fmt: skip
-"""What a folder's recordings end in. Its other files are left out."""
+"""File name extensions of recordings. Other files in a folder are left out."""
 LISTS = frozenset({".txt", ".lst", ".m3u", ".m3u8"})
-"""Lists: a path or URL per line."""
+"""Extensions of lists, which have a path or URL per line."""
 MANIFESTS = frozenset({".csv", ".tsv", ".jsonl"})
-"""Tables with a column `file`."""
+"""Extensions of tables with a column `file`."""
 _WILD = re.compile(r"[*?\[]")
 _COPY = 2**20
-"""Bytes that are copied at once."""
+"""Number of bytes that are copied at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArchivedFile:
-    """A recording that is to be tagged."""
+    """A recording to tag."""
 
     file: str
-    """Its absolute path, or its URL without options and keys: the name that it has for ever."""
+    """Its absolute path, or its URL without options and keys. The archive knows it by this name."""
     place: Place
-    """Where it is."""
+    """Where to read it."""
     size: int = 0
-    """Bytes, where that is known."""
+    """Its size in bytes; 0 if it is not known."""
 
 
 def find_recordings(sources: Iterable[str]) -> list[ArchivedFile]:
-    """All recordings that sources name, each once, in their order.
+    """All recordings that the sources name, each once, in their order.
 
     Args:
-        sources: recordings, folders, globs, lists, manifests and URLs; `-` is a list on standard
+        sources: recordings, folders, globs, lists, manifests and URLs; `-` for a list on standard
             input.
 
     Raises:
-        StreamtagError: a source is not there or cannot be read, or there is no recording at all.
+        StreamtagError: a source does not exist or cannot be read, or there are no recordings.
     """
     given = list(sources)
     found: dict[str, ArchivedFile] = {}
     for source in given:
-        for one in _expand(source):
-            found.setdefault(one.file, one)
+        try:
+            for one in _expand(source):
+                found.setdefault(one.file, one)
+        except OSError as error:
+            raise StreamtagError(
+                f"{source.partition('?')[0]}: expected recordings that can be read, got "
+                f"{_short(error)}; let this user read it, or leave it out with a glob such as "
+                "'/music/**/*.mp3'"
+            ) from None
     if not found:
         raise StreamtagError(
             f"{', '.join(given)[:200] or 'sources'}: expected recordings, got none; in folders "
@@ -90,7 +97,8 @@ def _expand(source: str) -> Iterator[ArchivedFile]:
         yield _file(place, place.size())
     else:
         raise StreamtagError(
-            f"{place.name}: expected a recording, folder, glob, list or manifest, got nothing there"
+            f"{place.name}: expected a recording, folder, glob, list or manifest, got nothing "
+            "there; check the path"
         )
 
 
@@ -103,7 +111,7 @@ def _file(place: Place, size: int) -> ArchivedFile:
 
 
 def _named(name: str, folder: Place) -> ArchivedFile:
-    """A recording of a list in this folder. Whether it is there is found out when it is tagged."""
+    """A recording that a list in this folder names. It may be missing: tagging will report that."""
     if "://" in name and not name.startswith(f"{folder.scheme}://"):
         place = open_place(name)
     elif "://" in name:  # the same store: the options of the list hold
@@ -136,10 +144,13 @@ def _listed(source: str, place: Place) -> list[str]:
             return _lines(text)
         return [str(row["file"]) for row in _rows(text, ending)]
     except OSError as error:
-        raise StreamtagError(f"{source}: expected a list, got {_short(error)}") from None
+        raise StreamtagError(
+            f"{source}: expected a list, got {_short(error)}; check its path, and who may read it"
+        ) from None
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise StreamtagError(
-            f"{source}: expected a table with a column `file`, got {type(error).__name__}: {error}"
+            f"{source}: expected a table with a column `file`, got {type(error).__name__}: "
+            f"{error}; docs/archive.md has the form of manifests"
         ) from None
 
 
@@ -157,9 +168,9 @@ def _lines(text: str) -> list[str]:
 def local_copies(
     files: Iterable[ArchivedFile],
 ) -> Iterator[tuple[ArchivedFile, Path | SourceError]]:
-    """Each recording with the path of a local file, or why there is none.
+    """Each recording with the path of a local file, or the error why there is none.
 
-    What is not on this machine is copied to a temporary file, the next one while one is used.
+    A remote recording is copied to a temporary file, while the one before it is used.
     """
     with tempfile.TemporaryDirectory(prefix="streamtag-") as folder:
         todo = iter(files)

@@ -1,9 +1,9 @@
-"""A run of an archive on Ray Data: batches of recordings go to a pool of workers.
+"""Tags recordings on Ray Data: batches of recordings go to a pool of workers.
 
-A worker has a CPU. It decodes, makes frames, smooths and writes; the model is in the same process,
-or, where there are GPUs, in an actor on one of them. Only names and paths go through Ray's object
-store: whatever the length of the recordings, it stays small. `tag_archive` runs on a machine of the
-cluster, because Ray Data cannot be driven through `ray://`.
+A worker uses one CPU. It decodes recordings, computes frames, smooths scores and writes rows. The
+model runs in the same process, or in an actor on a GPU. Only names and paths go through Ray's
+object store, so it stays small. `tag_archive` runs on a machine of the cluster, because Ray Data
+cannot be used through `ray://`.
 """
 
 import logging
@@ -36,78 +36,82 @@ from streamtag.model.bundle import BundleFile
 from streamtag.model.tagger import Tagger
 
 MOST_IN_BATCH = 64
-"""Recordings of a batch at most: their rows share files."""
+"""The most recordings in a batch. Their rows share files."""
 BATCH_BYTES = 256 * 2**20
-"""A batch ends when its recordings are so large."""
+"""A batch gets no more recordings once they have this size in all."""
 BATCHES_EACH = 4
-"""Each worker gets about so many batches, at least, so that all end at the same time."""
+"""The least number of batches for each worker, so that all end at about the same time."""
 ROUNDS = 4
-"""Recordings whose worker or model was lost are tried again, after the first round one by one."""
+"""How often recordings are tried whose worker or model was lost; from the second time, one in a
+batch."""
 RETRIES = 3
-"""So often Ray gives a batch to another worker when one has ended."""
+"""How often Ray gives a batch to another worker when one has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveJob:
-    """What is to be tagged, and how."""
+    """What to tag, and how."""
 
     sources: tuple[str, ...]
     output: str
     model: str
-    """The name of the bundle's file, for messages."""
+    """Name of the bundle's file, for error messages."""
     bundle: bytes
     card: ArchiveCard
     workers: int | None = None
-    """None for one on each CPU."""
+    """Number of workers; None for one per CPU."""
     model_actors: int | None = None
-    """Models apart from the workers; None for one on each GPU."""
+    """Number of models in processes of their own; None for one per GPU."""
     retry: bool = False
     """Tag recordings that failed in an earlier run again."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveProgress:
-    """How far a run is."""
+    """The progress of a run."""
 
     total: int
     """Recordings in all."""
     before: int = 0
-    """Recordings that earlier runs have tagged."""
+    """Recordings that earlier runs tagged."""
     done: int = 0
-    """Recordings of this run."""
+    """Recordings that this run has tagged."""
     broken: int = 0
-    """Those of them that are broken."""
+    """How many of these are broken."""
     audio: float = 0.0
-    """Seconds of audio of this run."""
+    """Seconds of audio that this run has tagged."""
     elapsed: float = 0.0
-    """Seconds since its begin."""
+    """Seconds since the run began."""
     left: float | None = None
-    """Seconds until its end; None where that is not known yet."""
+    """Estimated seconds until it ends; None before there is an estimate."""
+    waiting: str = ""
+    """What it waits for before it begins."""
 
     @property
     def hours_per_minute(self) -> float:
-        """Hours of audio per minute."""
+        """Hours of audio that are tagged per minute."""
         return self.audio / 60 / self.elapsed if self.elapsed else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """What a worker says of a batch."""
+    """A worker's answer to a batch."""
 
     folder: str
-    """Where the files of its rows are."""
+    """The folder with the files of its rows."""
     seconds: tuple[float, ...]
-    """Of each recording; 0 of one that is broken."""
+    """Length of each recording; 0 for a broken one."""
     fatal: str = ""
-    """Why no worker can go on."""
+    """An error that ends the whole run; empty for none."""
 
 
 class BatchTagger:
-    """A worker: tags batches of recordings. Ray Data makes a pool of it.
+    """A worker that tags batches of recordings. Ray Data runs a pool of them.
 
     Args:
-        job: without the recordings.
-        actors: handles of models; none for a model of its own.
+        job: its `sources` are not used.
+        version: of streamtag where the run was started.
+        actors: handles of `ModelActor`; empty for a model in this process.
     """
 
     def __init__(self, job: ArchiveJob, version: str, actors: list[Any]) -> None:
@@ -122,7 +126,7 @@ class BatchTagger:
         self._tagger = RemoteTagger(bundle, actors) if actors else Tagger.load(bundle, "cpu")
 
     def __call__(self, rows: dict[str, Any]) -> dict[str, list[bytes]]:
-        """The answer to one batch; both are pickled."""
+        """Tags one batch and returns a `_Written`; both are pickled."""
         number, batch = pickle.loads(rows["batch"][0])
         return {"written": [pickle.dumps((number, self._written(batch)))]}
 
@@ -145,21 +149,26 @@ class BatchTagger:
         return _Written(folder.path, tuple(seconds))
 
     def _ensure_models(self) -> None:
-        """Gives the batch up if a model was lost meanwhile: recordings look broken then."""
+        """Raises an error if a model was lost: recordings only look broken then."""
         if isinstance(self._tagger, RemoteTagger) and self._tagger.lost:
             problem, self._tagger.lost = self._tagger.lost, ""
             raise RuntimeError(problem)
 
 
 def tag_archive(job: ArchiveJob, on_progress: Callable[[ArchiveProgress], None]) -> ArchiveProgress:
-    """Tags what an archive lacks, on the Ray that this process is connected to.
+    """Tags the recordings that an archive does not have yet, on the Ray that is connected.
 
     Raises:
         StreamtagError: a source or the archive's folder cannot be used, or a worker cannot go on.
-            What is done is kept: the same job goes on with what is missing.
+            Finished recordings are kept, and the same job continues with the others.
     """
     found = find_recordings(job.sources)
-    with ArchiveFolder(open_place(job.output), job.card) as folder:
+    idle = ArchiveProgress(len(found))
+
+    def wait(text: str) -> None:
+        on_progress(replace(idle, waiting=text))
+
+    with ArchiveFolder(open_place(job.output), job.card, wait) as folder:
         if job.retry:
             folder.forget_errors()
         done = folder.done()
@@ -169,7 +178,7 @@ def tag_archive(job: ArchiveJob, on_progress: Callable[[ArchiveProgress], None])
 
 
 class _Run:
-    """One run: batches go out, what comes back is committed."""
+    """One run: sends batches to workers and commits what they have written."""
 
     def __init__(
         self,
@@ -197,7 +206,7 @@ class _Run:
         return self._progress
 
     def _tag_round(self) -> None:
-        """Sends what is missing, and takes what comes back."""
+        """Tags the recordings that are left, and commits their rows."""
         workers, actors = _workers(self._job), _model_actors(self._job)
         again = self._n_batches > 0
         batches = list(_batches(list(self._todo.values()), workers, 1 if again else MOST_IN_BATCH))
@@ -230,7 +239,7 @@ class _Run:
         self._on_progress(self._progress)
 
     def _give_up(self) -> None:
-        """Writes rows for recordings whose workers ended every time."""
+        """Writes error rows for recordings whose workers ended every time."""
         lost = list(self._todo.values())
         place = self._folder.place.join(WORK, uuid.uuid4().hex)
         writer = BatchWriter(self._job.card, place)
@@ -244,7 +253,7 @@ class _Run:
 def _batches(
     files: Sequence[ArchivedFile], workers: int, most: int
 ) -> Iterator[list[ArchivedFile]]:
-    """Recordings that go to a worker together, so many at most."""
+    """Groups recordings into batches of at most `most` recordings."""
     most = max(1, min(most, len(files) // (workers * BATCHES_EACH)))
     batch: list[ArchivedFile] = []
     size = 0
@@ -265,7 +274,7 @@ def _workers(job: ArchiveJob) -> int:
 
 
 def _model_actors(job: ArchiveJob) -> list[Any]:
-    """Models on their GPUs, or none where each worker has its own."""
+    """Actors with models; empty where each worker has a model in its own process."""
     import ray
 
     gpus = int(ray.cluster_resources().get("GPU", 0))
@@ -281,15 +290,15 @@ def _model_actors(job: ArchiveJob) -> list[Any]:
 def _results(
     job: ArchiveJob, batches: dict[int, list[ArchivedFile]], workers: int, actors: list[Any]
 ) -> Iterator[tuple[int, _Written]]:
-    """What the workers say of each batch, in the order in which they are done."""
+    """The workers' answers by number of the batch, in the order in which they finish."""
     import ray.data
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.max_errored_blocks = -1  # what is missing then is tried again
+    context.max_errored_blocks = -1  # `_Run` tries them again
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    # Its way to bound the retries has no successor yet.
+    # Ray has no newer way to limit the retries yet.
     warnings.filterwarnings("ignore", "`ray_remote_args", DeprecationWarning)
     rows = [{"batch": pickle.dumps(item)} for item in batches.items()]
     answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(

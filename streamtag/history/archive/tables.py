@@ -1,14 +1,14 @@
-"""The tables of an archive, and the folder that holds them: docs/archive.md describes both.
+"""The Parquet tables of an archive and their folder. docs/archive.md describes both.
 
-Workers write a batch of recordings into files under `_work`. The one run that holds the folder
-moves them to their places, that of the recordings last. So a reader never finds half a batch there,
-and a batch whose run was killed in between is removed by the next run and tagged again.
+Workers write the rows of a batch to files under `_work`. The run that has locked the folder moves
+these files to their final places, the file of the table `recordings` last. A batch is valid once
+that file is there. If the run is killed before, the next run removes the other files and tags the
+batch again.
 """
 
-import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from types import TracebackType
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from streamtag.errors import StreamtagError
 from streamtag.history.archive.files import Place
+from streamtag.history.archive.lock import Lock, lock
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,20 +24,20 @@ if TYPE_CHECKING:
     from streamtag.model.card import Card
 
 VERSION = 1
-"""Of the tables."""
+"""Version of the tables."""
 ABOUT = "archive.json"
 WORK = "_work"
 RECORDINGS, EVENTS, WINDOWS, EMBEDDINGS = "recordings", "events", "windows", "embeddings"
 TABLES = (WINDOWS, EMBEDDINGS, EVENTS, RECORDINGS)
-"""In the order in which they are put in their places."""
+"""The tables, in the order in which their files are moved to their final places."""
 MOODS = ("valence", "arousal", "certainty")
 _ROWS = 2000
-"""A file's rows are written in groups of so many."""
+"""Number of rows in a row group of a Parquet file."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveCard:
-    """What all rows of an archive have in common: the file `archive.json`."""
+    """What all rows of an archive have in common. It is stored in `archive.json`."""
 
     version: int
     model: str
@@ -53,15 +54,15 @@ class ArchiveCard:
     def of(
         cls, card: "Card", checksum: str, *, exact: bool, windows: bool, embeddings: bool
     ) -> Self:
-        """That of a new archive."""
+        """The card of a new archive."""
         return cls(VERSION, card.name, checksum, exact, windows, embeddings, card.tags)
 
     @classmethod
     def read(cls, folder: Place) -> Self:
-        """That of an archive.
+        """Reads the card of an archive.
 
         Raises:
-            StreamtagError: there is none, or it cannot be understood.
+            StreamtagError: it is missing or cannot be understood.
         """
         try:
             table = json.loads(folder.join(ABOUT).read())
@@ -78,12 +79,14 @@ class ArchiveCard:
             ) from None
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise StreamtagError(
-                f"{folder.join(ABOUT).name}: expected the description of an archive, got {error}"
+                f"{folder.join(ABOUT).name}: expected the description of an archive, got "
+                f"{error!s:.300}; name the folder of an archive, or make one: "
+                "streamtag archive PATH -o FOLDER"
             ) from None
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """The tables that it has."""
+        """Names of the tables that the archive has."""
         wanted = {WINDOWS: self.windows, EMBEDDINGS: self.embeddings}
         return tuple(name for name in TABLES if wanted.get(name, True))
 
@@ -114,7 +117,7 @@ class ArchiveCard:
 
 
 class UnwritableError(StreamtagError):
-    """The folder of an archive cannot be written: no fault of any recording."""
+    """The folder of an archive cannot be written. It is not a recording's fault."""
 
 
 class BatchWriter:
@@ -122,7 +125,7 @@ class BatchWriter:
 
     Args:
         card: of the archive.
-        folder: for the files; the name of each is that of its table.
+        folder: for the files, which are named after their tables.
     """
 
     def __init__(self, card: ArchiveCard, folder: Place) -> None:
@@ -132,14 +135,17 @@ class BatchWriter:
         self._open, self._folder = ExitStack(), folder
         self._dropped: list[str] = []
         self._flushed: set[str] = set()
-        folder.make()
         self._writers: dict[str, Any] = {}
-        for name in card.tables:
-            path, schema = folder.join(f"{name}.parquet").path, card.schema(name)
-            writer = pq.ParquetWriter(
-                path, schema, filesystem=folder.filesystem, compression="zstd"
-            )
-            self._writers[name] = self._open.enter_context(writer)
+        try:
+            folder.make()
+            for name in card.tables:
+                path, schema = folder.join(f"{name}.parquet").path, card.schema(name)
+                writer = pq.ParquetWriter(
+                    path, schema, filesystem=folder.filesystem, compression="zstd"
+                )
+                self._writers[name] = self._open.enter_context(writer)
+        except OSError as error:
+            raise unwritable(folder, error) from None
 
     def add(self, table: str, rows: Iterable[dict[str, Any]]) -> None:
         """Adds rows to a table that the archive has."""
@@ -156,12 +162,15 @@ class BatchWriter:
 
     def close(self) -> None:
         """Writes what waits, and closes the files."""
-        with self._open:
-            for table in self._rows:
-                self._flush(table)
-        if self._dropped:
-            for table in self._flushed - {RECORDINGS}:
-                self._without_dropped(table)
+        try:
+            with self._open:
+                for table in self._rows:
+                    self._flush(table)
+            if self._dropped:
+                for table in self._flushed - {RECORDINGS}:
+                    self._without_dropped(table)
+        except OSError as error:
+            raise unwritable(self._folder, error) from None
 
     def _without_dropped(self, table: str) -> None:
         """Writes a file again without the rows of broken recordings."""
@@ -192,22 +201,26 @@ class BatchWriter:
 
 
 class ArchiveFolder:
-    """The folder of an archive, for the one run that adds to it.
+    """The folder of an archive, locked by the run that adds to it.
 
     Args:
-        place: the folder; made if it is missing.
-        card: what its rows are to have in common.
+        place: the folder; created if it is missing.
+        card: what the rows have in common.
+        on_wait: called with what it waits for.
 
     Raises:
-        StreamtagError: it is another archive or no archive, is in use, or cannot be written.
+        StreamtagError: the folder has an archive with another card, or other files; it is locked,
+            or cannot be written.
     """
 
-    def __init__(self, place: Place, card: ArchiveCard) -> None:
+    def __init__(
+        self, place: Place, card: ArchiveCard, on_wait: Callable[[str], None] = lambda _: None
+    ) -> None:
         self.place, self.card = place, card
-        self._lock: int | None = None
+        self._lock: Lock | None = None
         try:
             with self._writing():
-                self._open()
+                self._open(on_wait)
         except BaseException:
             self.close()
             raise
@@ -221,24 +234,27 @@ class ArchiveFolder:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        with suppress(OSError):
+        with suppress(OSError, StreamtagError):
+            self._ensure_lock()
             self.place.join(WORK).delete()
         self.close()
 
     def close(self) -> None:
-        """Lets others write the folder."""
+        """Unlocks the folder."""
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.close()
             self._lock = None
 
     def done(self) -> dict[str, str | None]:
-        """The recordings that it has, each with its error."""
-        table = read_table(self.place, RECORDINGS, ["file", "error"])
+        """The recordings in the archive, each with its error or None."""
+        with reading(self.place):
+            table = read_table(self.place, RECORDINGS, ["file", "error"])
         return dict(zip(table["file"].to_pylist(), table["error"].to_pylist(), strict=True))
 
     def commit(self, written: Place, name: str) -> None:
-        """Puts the files of a batch in their places, that of the recordings last."""
+        """Moves the files of a batch to their final places, that of the recordings last."""
         with self._writing():
+            self._ensure_lock()
             for table in self.card.tables:
                 source = written.join(f"{table}.parquet")
                 if not source.exists():
@@ -264,10 +280,13 @@ class ArchiveFolder:
                     pq.write_table(kept, partial.path, filesystem=partial.filesystem)
                     partial.move(file)
 
-    def _open(self) -> None:
+    def _ensure_lock(self) -> None:
+        assert self._lock is not None
+        self._lock.ensure()
+
+    def _open(self, on_wait: Callable[[str], None]) -> None:
         self.place.make()
-        if self.place.is_local:
-            self._lock = _locked(self.place)
+        self._lock = lock(self.place, on_wait)
         self._check()
         if not self.place.join(ABOUT).exists():
             self.place.join(ABOUT).write(json.dumps(asdict(self.card), indent=1).encode())
@@ -276,11 +295,12 @@ class ArchiveFolder:
         self._remove_unfinished()
 
     def _check(self) -> None:
-        """Compares what is there with what is to come."""
+        """Raises a StreamtagError for other files, or an archive with another card."""
         if not self.place.join(ABOUT).exists():
             if any(True for _ in self.place.walk()):
                 raise StreamtagError(
-                    f"{self.place.name}: expected an archive or an empty folder, got other files"
+                    f"{self.place.name}: expected an archive or an empty folder, got other files; "
+                    "name another folder for the archive"
                 )
             return
         there, wanted = asdict(ArchiveCard.read(self.place)), asdict(self.card)
@@ -293,7 +313,7 @@ class ArchiveFolder:
                 )
 
     def _remove_unfinished(self) -> None:
-        """Removes what a run that was killed has left behind."""
+        """Removes the unfinished batches of a run that was killed."""
         self.place.join(WORK).delete()
         whole = {_base(file) for file, _ in self.place.join(RECORDINGS).walk()}
         for table in self.card.tables[:-1]:
@@ -310,7 +330,7 @@ class ArchiveFolder:
 
 
 def unwritable(place: Place, error: OSError) -> UnwritableError:
-    """The error for a folder that cannot be written; what is in it stays as it is."""
+    """The error for a folder that cannot be written. The files in it are not changed."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     return UnwritableError(
         f"{place.name}: expected a folder that can be written, got: {text:.300}; "
@@ -318,13 +338,27 @@ def unwritable(place: Place, error: OSError) -> UnwritableError:
     )
 
 
+@contextmanager
+def reading(folder: Place, *errors: type[Exception]) -> Iterator[None]:
+    """Says which archive it is whose files cannot be read; errors of PyArrow and those named."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, (OSError, ValueError, *errors)):
+            raise
+        raise StreamtagError(
+            f"{folder.name}: expected Parquet files that can be read, got: {error!s:.300}; remove "
+            "the file that is damaged, and `streamtag archive` tags its recordings again"
+        ) from None
+
+
 def read_table(folder: Place, table: str, columns: list[str] | None = None) -> "pa.Table":
-    """A table of an archive, or some of its columns."""
+    """Reads a table of an archive, or some of its columns."""
     return dataset(folder, table).to_table(columns=columns)
 
 
 def dataset(folder: Place, table: str) -> Any:
-    """A table of an archive, for PyArrow and DuckDB."""
+    """A table of an archive as a PyArrow dataset, which DuckDB can query."""
     import pyarrow.dataset as ds
 
     files = [file.path for file, _ in folder.join(table).walk()]
@@ -334,17 +368,3 @@ def dataset(folder: Place, table: str) -> Any:
 
 def _base(file: Place) -> str:
     return os.path.basename(file.path)
-
-
-def _locked(place: Place) -> int:
-    """Holds a local folder until this process ends."""
-    lock = os.open(os.path.join(place.path, ".lock"), os.O_CREAT | os.O_RDWR, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise StreamtagError(
-            f"{place.name}: expected a folder that nobody writes, got one that another "
-            "`streamtag archive` is writing; wait for it, or end it"
-        ) from None
-    return lock

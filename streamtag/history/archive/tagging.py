@@ -1,4 +1,4 @@
-"""One recording of an archive: its rows, with no more of it in memory than a minute."""
+"""Tags one recording and makes its rows, with at most a minute of audio in memory."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -36,14 +36,14 @@ def tag_into(
 ) -> float:
     """Tags a recording and adds its rows; returns its seconds, 0 if it is broken.
 
-    A broken recording has one row, which says why, and nothing else.
+    A broken recording has only one row, with the error.
 
     Args:
-        writer: takes the rows.
-        archive: what is wanted.
+        writer: gets the rows.
+        archive: which tables are wanted.
         tagger: the model.
         file: the recording's name in the archive.
-        path: where it is, or why it is not there.
+        path: the local file, or the error why there is none.
     """
     try:
         if isinstance(path, SourceError):
@@ -54,7 +54,7 @@ def tag_into(
         seconds, last = rows.seconds, rows.recording()
     except UnwritableError:
         raise
-    except Exception as error:  # whatever it is, the others go on
+    except Exception as error:  # one broken recording must not end the run
         writer.drop(file)
         reason = str(error) if isinstance(error, StreamtagError) else f"{file}: {error!r}"
         seconds, last = 0.0, {"file": file, "error": reason.replace(str(path), file)}
@@ -64,7 +64,7 @@ def tag_into(
 
 @dataclass(slots=True)
 class _Rows:
-    """The rows of a recording, as they become known."""
+    """Collects the rows of one recording."""
 
     archive: ArchiveCard
     card: Card
@@ -77,7 +77,7 @@ class _Rows:
     _on: dict[str, float] = field(default_factory=dict)
 
     def of(self, path: Path, tagger: Tagger) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-        """Tags the recording; gives tables with their next rows."""
+        """Tags the recording; yields tables with their next rows."""
         with closing(FileSource(path, block_seconds=BLOCK_SECONDS)) as source:
             rate = self._rate = source.rate
             self._mood = MoodFold(self.card, rate)
@@ -94,7 +94,7 @@ class _Rows:
                 yield EMBEDDINGS, [{"file": self.file, "embedding": embedding}]
 
     def recording(self) -> dict[str, Any]:
-        """The row of the whole, at the end."""
+        """The row of the table `recordings`, after the last window."""
         row: dict[str, Any] = {"file": self.file, "seconds": self.seconds, "rate": self._rate}
         if self._mood is not None and (mood := self._mood.result()) is not None:
             row |= {name: getattr(mood, name) for name in MOODS}
@@ -143,10 +143,10 @@ class _Rows:
 
 
 def embedding_of(path: Path, tagger: Tagger) -> list[float]:
-    """The embedding of a recording, as an archive has it.
+    """The embedding of a recording, computed as for an archive.
 
     Raises:
-        StreamtagError: it cannot be decoded, or is too short.
+        StreamtagError: the recording cannot be decoded, or is too short.
     """
     with closing(FileSource(path, block_seconds=BLOCK_SECONDS)) as source:
         embedder = Embedder(tagger, source.rate)
@@ -158,9 +158,9 @@ def embedding_of(path: Path, tagger: Tagger) -> list[float]:
 
 
 class Embedder:
-    """The embedding of a recording: the mean of what the model's trunk makes of it.
+    """Computes the embedding of a recording: the mean of the trunk's outputs.
 
-    The trunk sees windows, one after the other, without overlap.
+    The trunk gets consecutive windows without overlap.
 
     Args:
         tagger: its card has a trunk.
@@ -178,7 +178,7 @@ class Embedder:
         self._sum = np.zeros(self._trunk.size)
 
     def watch(self, blocks: Iterable[Block]) -> Iterator[Block]:
-        """The same blocks, each once the trunk has seen it."""
+        """Yields the same blocks, after it has used each."""
         with one_thread():
             for block in blocks:
                 self._take(self._resampler.push(np.nan_to_num(block.samples)))
@@ -187,7 +187,7 @@ class Embedder:
             self._embed((self._front_end.ring.end - self._next) // self._trunk.stride)
 
     def result(self) -> list[float] | None:
-        """The embedding, (size,) float32 numbers; None of a recording without a whole stride."""
+        """The embedding, (size,) float32 numbers; None for less than a stride of audio."""
         return (self._sum / self._n).astype(np.float32).tolist() if self._n else None
 
     def _take(self, samples: np.ndarray) -> None:

@@ -16,7 +16,7 @@ LITERAL_FRAMES = 221
 2.3, never fit a window 96 bands high and thousands of frames long, and torchvision then takes the
 centre of 96 · 2.3 frames."""
 NO_PADDING = 0.01
-"""A first frame that is so much above the floor, in logarithms, is audio and not padding."""
+"""How far above the floor a first frame must be, in logarithms, to be audio and not padding."""
 
 Arrays = tuple[np.ndarray, np.ndarray]
 

@@ -23,7 +23,7 @@ again."""
 CODED_SHARE = 0.5
 """Share of the recordings that go through a codec, if the recipe names any."""
 PROBE_SAMPLES = 4800
-"""Every codec must encode and decode so many samples of silence before the work begins."""
+"""Number of samples of silence that every codec must encode and decode before the work begins."""
 
 Effect = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 

@@ -14,7 +14,7 @@ from streamtag.sources.ffmpeg import ffmpeg_path
 from streamtag.train.recipes.codecs import CODECS, Codec, codec_of
 
 TIMEOUT = 60.0
-"""An ffmpeg process may take so many seconds longer than the audio lasts."""
+"""How many seconds an ffmpeg process may take in addition to the length of the audio."""
 
 
 def encode_decode(samples: np.ndarray, rate: int, codec: Codec | str) -> np.ndarray:

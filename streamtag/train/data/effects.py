@@ -93,7 +93,7 @@ def power(samples: np.ndarray) -> float:
 EQUALISER_TAPS = 1 << 13
 """Length in samples of the filter of an equaliser."""
 NOISE_SECONDS = 20
-"""The noise repeats after so many seconds, without a seam."""
+"""Seconds after which the noise repeats, without a seam."""
 FFT_BLOCK = 1 << 18
 """Samples per FFT. Long recordings need no more memory than short ones."""
 

@@ -42,7 +42,7 @@ HEADER = 128
 FULL_SCALE = 32768
 """The 16-bit integer that stands for a raw sample of 1.0."""
 PIECE_SECONDS = 300
-"""A chain gets at most so many seconds of audio at a time."""
+"""The most seconds of audio that a chain gets at a time."""
 
 
 @dataclass(frozen=True, slots=True)

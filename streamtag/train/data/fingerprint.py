@@ -25,15 +25,15 @@ VERSION = 1
 ASPECTS = ("audio", "labels", "windows", "side values")
 """What the checksums of a recording are of, in their order."""
 WHOLE_FILE = 1 << 20
-"""Files of up to so many bytes are read whole."""
+"""The most bytes of a file that is read whole."""
 PIECE = 1 << 16
-"""Of larger files so many bytes are read at the beginning, in the middle and at the end."""
+"""Number of bytes of a larger file that are read at its beginning, middle and end."""
 LARGEST_TABLE = 100_000
 """Of sets with more recordings only a joint checksum is stored."""
 TOGETHER = "(all)"
 """Stands for all recordings of a set whose table is not stored."""
 PROBES = 16
-"""Of windows that are synthesised, so many are looked at."""
+"""Number of synthesised windows that are compared."""
 
 
 @dataclass(frozen=True, slots=True)

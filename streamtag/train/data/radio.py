@@ -13,7 +13,7 @@ from streamtag.train.data.codec import fit_length
 from streamtag.train.data.effects import add_noise, convolve, filter_of, power, reverberation
 
 BLOCK_SECONDS = 1e-3
-"""Compressors and limiters decide the gain once in so many seconds."""
+"""Seconds between two decisions of compressors and limiters on the gain."""
 PAUSE_DB = 40.0
 """Parts of speech so far below its loudest part do not count for its level."""
 AUDIENCE = (20, 80)

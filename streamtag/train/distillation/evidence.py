@@ -1,4 +1,4 @@
-"""Several teachers' opinions become one, tag by tag, by evidence.
+"""Combines the scores of several teachers into one soft label per tag, by evidence.
 
 A teacher's logit of a tag is compared with its own mean and deviation over the training recordings,
 because the scales of teachers and tags differ: AudioSet's `Singing` has a median of .002. Of moods
@@ -24,11 +24,11 @@ from streamtag.train.evaluation.metrics import areas, rank_correlation
 from streamtag.train.training.predictions import sigmoid
 
 SMOOTHED_SECONDS = 9.0
-"""The scores of teachers with short windows are averaged over so many seconds."""
+"""Seconds over which the scores of teachers with short windows are averaged."""
 SMALLEST_WEIGHT = 0.1
-"""Teachers with a smaller weight for a tag are not heard."""
+"""Teachers with a smaller weight for a tag are not used for it."""
 FEWEST_TRUE = 3
-"""So many recordings must have a tag, and so many must lack it, for the truth to count."""
+"""The least number of recordings with a tag, and without it, for the truth to be used."""
 SHARES = {"mood/theme": (0.12, 0.3), "genre": (0.03, 0.35), "instrument": (0.04, 0.4)}
 """Smallest and largest share of the training music that has a tag, by category."""
 OTHER_SHARES = (0.02, 0.4)
@@ -42,12 +42,12 @@ TRUST = {"audioset": 2.0}
 best one of all genres but ambient by the words of `songs`. Two others agree that pizzicato is
 jazz."""
 DECIDED = 0.2
-"""A teacher that gives a tag more than this is taken to have found it, for the expected share."""
+"""Probability above which a teacher has found a tag, for the expected share."""
 
 
 @dataclass(frozen=True, slots=True)
 class Combination:
-    """How the opinions of teachers are combined; made by `learn` from training recordings."""
+    """How the scores of teachers are combined; made by `learn` from training recordings."""
 
     teachers: tuple[str, ...]
     mean: np.ndarray
@@ -61,7 +61,7 @@ class Combination:
     truth: np.ndarray
     """(n_tags, n_teachers) ROC-AUC against the truth; NaN where there is none."""
     weights: np.ndarray
-    """(n_tags, n_teachers), summing to 1 per tag; all 0 where nobody knows the tag."""
+    """(n_tags, n_teachers), summing to 1 per tag; all 0 where no teacher knows the tag."""
     middle: np.ndarray
     """(n_tags,) value of z at which the soft label is 1/2."""
     moods: np.ndarray
@@ -79,7 +79,8 @@ class Combination:
     def combined(self, logits: np.ndarray) -> np.ndarray:
         """(n, n_tags, n_teachers) logits to (n, n_tags): the weighted mean, about of deviation 1.
 
-        NaN where nobody knows the tag. Teachers that did not hear the recording (NaN) are left out.
+        NaN where no teacher knows the tag. Teachers without scores of the recording (NaN) are
+        left out.
         """
         z = self.standardised(logits)
         weights = np.where(np.isnan(z), 0, self.weights)
@@ -89,7 +90,7 @@ class Combination:
         return out
 
     def soft_labels(self, logits: np.ndarray, sharpness: float) -> np.ndarray:
-        """(n, n_tags) float32 in (0, 1); NaN where nobody knows the tag."""
+        """(n, n_tags) float32 in (0, 1); NaN where no teacher knows the tag."""
         z = self.combined(logits) - self.middle
         return sigmoid(sharpness * z).astype(np.float32)
 
@@ -118,13 +119,13 @@ def opinions(
     cards: Mapping[str, Card],
     moments: np.ndarray,
 ) -> np.ndarray:
-    """The teachers' logits, (n, n_tags, n_teachers); the largest of a teacher's words for a tag.
+    """The teachers' logits, (n, n_tags, n_teachers): the largest of a teacher's own tags for each.
 
     NaN where a teacher does not know the tag.
 
     Args:
         vocabulary: the student's tags.
-        scores: by the names of the teachers that heard the recording.
+        scores: scores of the recording, by name of the teacher.
         cards: of all teachers, by name `VOCABULARY` or `VOCABULARY-NET`, for their tags.
         moments: (n,) seconds.
     """
@@ -221,7 +222,7 @@ def _areas(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def _share(tag: VocabularyTag, logits: np.ndarray, weights: np.ndarray) -> float:
-    """The share of the training music that is to have a tag: where its teachers say so, on average,
+    """The expected share of training music with a tag: where its teachers find it, on average,
     within limits."""
     least, most = SHARES.get(tag.category, OTHER_SHARES)
     on = np.nan_to_num((logits > np.log(DECIDED / (1 - DECIDED))).mean(axis=0))

@@ -1,4 +1,4 @@
-"""Labels of recordings by evidence: what the teachers say together, and the truth above it.
+"""Labels of recordings: the combined scores of the teachers, replaced by the truth where known.
 
 A row of labels is for the window around a moment: the tags, valence and arousal and their weight
 (see `train.training.dimensions`), and the logits of the taught classes of AudioSet.
@@ -40,14 +40,14 @@ threshold of singing finds four fifths of the sung songs and no other (see model
 SUNG_LOGIT = 1.5
 """Added to the logit of singing where a song is known to be sung."""
 JUDGED = (0.1, 0.85)
-"""Labels of moods that people deny and find in a recording: they judge one moment and another
+"""Labels of moods that people deny or find in a recording: they judge all of its moments
 alike, and moods are not certain."""
 WHOLE = ("instrument", "mood/theme")
 """Categories whose truth is true of every moment."""
 AROUSAL = {"energetic": 1, "aggressive": 1, "party": 1, "calm": -1, "dreamy": -1, "sad": -0.5}
 VALENCE = {"happy": 1, "party": 0.5, "funny": 0.5, "tender": 0.5, "sad": -1, "dark": -1,
            "aggressive": -0.5, "melancholic": -0.5}  # fmt: skip
-"""Weights of the teachers' moods in the two dimensions where nobody has judged."""
+"""Weights of the teachers' moods in the two dimensions, for recordings without judgements."""
 JUDGED_WEIGHT, PROXY_WEIGHT = 3.0, 1.0
 """Weights of valence and arousal in the loss."""
 

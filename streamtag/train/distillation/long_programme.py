@@ -22,7 +22,7 @@ OLD, NEW = 0.6, 1.3
 """Until so many seconds after a cut the targets are those of the old part, and from so many on
 those of the new one; between them nothing is known."""
 LAG = 1.5
-"""The label of a moment is that of so many seconds before it: teachers look ahead."""
+"""A moment gets the label of this many seconds before it, because teachers look ahead."""
 SPOKEN, UNDER = 0.2, 0.12
 """Shares of the parts with music that have speech over them for a while, and noise under them."""
 SPOKEN_SECONDS = (3.0, 12.0)
@@ -40,7 +40,7 @@ class ProgrammePart:
     is_music: bool = False
 
     def at(self, seconds: float) -> np.ndarray:
-        """A copy of the targets so many seconds after its beginning."""
+        """A copy of the targets at some seconds after its beginning."""
         row = max(0, round((seconds - LAG) / LABEL_STEP))
         return np.array(self.labels[min(row, len(self.labels) - 1)], np.float32)
 
@@ -110,7 +110,7 @@ class LongProgrammes(ProgrammeWindows):
         return parts, begins
 
     def _part(self, size: int, rng: np.random.Generator) -> ProgrammePart:
-        """A part of so many frames; of a mixture, at most a window."""
+        """A part with `size` frames; of a mixture, at most a window."""
         kind = self._kind(rng)
         if kind == 1 and self._material.mixtures:
             frames, known = draw_one(self._material.mixtures, rng)

@@ -20,7 +20,7 @@ from streamtag.train.synthesis.prepared import PreparedWindows
 
 T = TypeVar("T")
 LABEL_STEP = 0.5
-"""A recording has one label every so many seconds."""
+"""Seconds between two labels of a recording."""
 SILENT_DB = -60.0
 """Noise of this level relative to full scale, or less, counts as silence."""
 SPEECH_DB = (-6.0, 14.0)
@@ -124,13 +124,13 @@ class DrawnWindows:
         return int(np.searchsorted(self._shares[:-1], rng.random(), side="right"))
 
     def _music(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """The power of so many frames of a track, and their labels."""
+        """The power of `size` frames of a track, and their labels."""
         power, labels, start = self._excerpt(size, rng)
         middle = start + size / 2 / self._features.frame_rate
         return power, labels[min(round(middle / LABEL_STEP), len(labels) - 1)].copy()
 
     def _excerpt(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
-        """The power of so many frames of a track, all labels of the track, and the second at which
+        """The power of `size` frames of a track, all labels of the track, and the second at which
         the excerpt begins."""
         at = np.searchsorted(self._lengths, rng.uniform(0, self._lengths[-1]), side="right")
         track = self._material.tracks[min(int(at), len(self._material.tracks) - 1)]
@@ -152,13 +152,13 @@ class DrawnWindows:
     def _window_of(
         self, sounds: Sequence[np.ndarray], rng: np.random.Generator, size: int = 0
     ) -> np.ndarray:
-        """The power of a random window of one of some recordings, or of so many frames."""
+        """The power of a random window, or of `size` frames, of a random recording."""
         return self._cut(draw_one(sounds, rng), size or self._size, rng)[0]
 
     def _cut(
         self, frames: np.ndarray, size: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, int]:
-        """The power of so many frames at a random place, repeated if short, and the first one."""
+        """The power of `size` frames at a random place, repeated if short, and the first one."""
         if len(frames) < size:
             frames = np.concatenate([frames] * (-(-size // len(frames)) + 1))
         start = int(rng.integers(len(frames) - size + 1))
@@ -315,10 +315,10 @@ def silent_power(features: FeatureConfig) -> float:
 
 
 def draw_one(some: Sequence[T], rng: np.random.Generator) -> T:
-    """One of some things."""
+    """A random item."""
     return some[int(rng.integers(len(some)))]
 
 
 def relative_gain(power: np.ndarray, other: np.ndarray, decibel: float) -> np.float32:
-    """The factor on `other` that makes it so many decibels louder than `power`."""
+    """The factor on `other` that makes it `decibel` dB louder than `power`."""
     return np.float32((power.sum() + 1e-12) / (other.sum() + 1e-12) * 10 ** (decibel / 10))

@@ -1,4 +1,4 @@
-"""Windows of what a station sends, to distil from: music, what is mixed with it, and what is not.
+"""Windows of radio programmes to distil from: music, music with other sounds, and other sounds.
 
 As in `mixing`, windows are made of whole recordings' frames, on the power under the logarithm.
 These ones are long: their end may be another recording than their beginning, and then the labels
@@ -27,13 +27,13 @@ SPEECH_DB = (-20.0, 20.0)
 """Range of the level in dB of speech relative to the music under it."""
 HIDDEN_DB, MASKING_DB, GONE_DB = -16.0, 6.0, 16.0
 """Speech below the first level relative to the music is not certain to be heard. Above the second
-the music's tags are unknown, above the third nobody knows that there is music."""
+the music's tags are unknown, above the third it is unknown whether there is music."""
 NOISE_DB = (-24.0, -3.0)
 """Range of the level in dB of noise relative to the music over it."""
 GAIN_DB = (-20.0, 6.0)
 """Range of the gain in dB of every window."""
 QUIET_MUSIC_DB = -28.0
-"""Music is silent so many dB below the power of the loudest faint noise that is: a front end with
+"""How many dB below the loudest faint noise music counts as silent: a front end with
 pre-emphasis takes 26 dB from a tone of 200 Hz and nothing from noise."""
 SHORTEST_END = 1.9
 """Seconds of the newer recording after a cut, at least."""

@@ -55,7 +55,7 @@ from streamtag.train.synthesis.rated import rated_items
 HOP_SECONDS = {True: 1.5, False: 6.0}
 """Seconds between a teacher's windows if they are short (True) or long (False)."""
 SHORT_WINDOW = 10.0
-"""A window of less than so many seconds is short."""
+"""Seconds below which a window is short."""
 LARGEST_WEIGHT, COMMON_SHARE = 4.0, 0.1
 """A tag that fewer than this share of the recordings have is rare."""
 RARE = 0.005
@@ -134,7 +134,7 @@ def distillation_sets(
 def _sets_by_evidence(
     recipe: Recipe, data: Path, cache: Path, report: ProgressCallback, workers: int | None
 ) -> Sets:
-    """The same from windows of what a station sends, with labels by evidence."""
+    """The sets of a recipe with `distil.evidence`: windows of programmes, labels by evidence."""
     assert recipe.distil is not None
     want, vocabulary = recipe.distil, read_vocabulary(recipe.distil.vocabulary)
     tags, variants = tuple(tag.tag for tag in vocabulary), recipe.augment.audio_variants
@@ -281,7 +281,7 @@ RATED_WEIGHT = 0.5
 def learned_labels(
     recipe: Recipe, data: Path, cache: Path, report: ProgressCallback
 ) -> tuple[list[KnownItem], Labeller, dict[str, dict[str, TeacherScores]]]:
-    """The recordings, what was learned of the teachers, and what these say of each recording.
+    """The recordings, what was learned about the teachers, and their scores of each recording.
 
     Raises:
         RecipeError: recordings or teachers are missing.
@@ -318,7 +318,7 @@ def learn_from(
     cache: Path,
     report: ProgressCallback,
 ) -> None:
-    """Replaces the labels of tags and dimensions by what a bundle says; in place.
+    """Replaces the labels of tags and dimensions by the outputs of a bundle; in place.
 
     Raises:
         BundleError: it cannot be used.

@@ -17,7 +17,7 @@ from streamtag.errors import RecipeError
 TABLES = {"music": "train.tsv", "songs": "tracks.tsv"}
 """Folders of recordings below the data folder, and the table in each."""
 MANY_ARTISTS = 8
-"""A source with so many named artists, or more, is a collection."""
+"""The least number of named artists of a source that is a collection."""
 NO_ARTIST = re.compile(r"various|see |taken |us marine|\?$|license$|content$")
 """Beginnings of entries that name nobody."""
 TEST = (

@@ -1,4 +1,4 @@
-"""What the tables of recordings say of voices and genres, as truth.
+"""The truth about voices and genres, from the tables of recordings.
 
 It is true of a recording, not of every moment: songs have parts without a voice. Where a table says
 that nobody sings, nobody does at any moment.
@@ -25,7 +25,7 @@ SINGERS: dict[str, dict[str, float]] = {
     "choir": {"choir": 1},
     "male choir": {"choir": 1, "male voice": 1, "female voice": 0},
 }
-"""What the words for a singer say of voices."""
+"""The tags of voices for each word for a singer."""
 GENRES: dict[str, tuple[str, ...]] = {
     "pop": ("pop", "electronic pop"),
     "rock": ("rock", "indie rock", "surf rock", "grunge", "punk", "death metal"),
@@ -55,7 +55,7 @@ GENRES: dict[str, tuple[str, ...]] = {
 
 
 def known_recordings(data: Path) -> list[KnownItem]:
-    """All recordings of the tables with what these say of them, by split of general-2.
+    """All recordings of the tables with their truth, by split of general-2.
 
     Raises:
         RecipeError: a table is missing or broken.
@@ -74,7 +74,7 @@ def known_recordings(data: Path) -> list[KnownItem]:
 
 
 def recording_truth(recording: Recording) -> Mapping[str, float]:
-    """What a table says of a recording: 1 or 0 by tag; the rest is unknown.
+    """The truth about a recording, from its table: 1 or 0 by tag; other tags are unknown.
 
     Of genres it has those that the words name. Other genres may be true as well.
     """

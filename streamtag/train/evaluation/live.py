@@ -45,9 +45,9 @@ from streamtag.train.synthesis.sounds import noise_and_speech
 __all__ = ["evaluate", "evaluate_files", "false_alarms", "live_plot", "live_table"]
 
 DELAYS = (0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0)
-"""Scores and decisions are measured so many seconds after a cut."""
+"""Seconds after a cut at which scores and decisions are measured."""
 EXCERPT_SECONDS = (1.0, 2.0, 3.0, 5.0, 10.0)
-"""Recordings are also scored from so many of their first seconds."""
+"""Numbers of first seconds from which recordings are also scored."""
 STREAMS = 4
 """Number of streams that run side by side."""
 

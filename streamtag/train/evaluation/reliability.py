@@ -11,7 +11,7 @@ from streamtag.errors import StreamtagError
 from streamtag.train.evaluation.metrics import HALF, pooled
 
 MAX_TAGS = 24
-"""A picture has at most so many small plots, for the tags with the most positives."""
+"""The most small plots of a picture, which are of the tags with the most positives."""
 INK, GRID, ACCENT = "#1f2933", "#d5dbe1", "#d9480f"
 """Colours of text, grid and curve."""
 

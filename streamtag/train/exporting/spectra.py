@@ -33,7 +33,7 @@ from streamtag.train.exporting.torchaudio_loader import torchaudio
 ZERO_CROSSINGS = 120
 """Length of a resampling filter to either side; beyond it the filter of soxr is below 1e-7."""
 EDGE_SAMPLES = 128
-"""At most so many samples at the beginning differ from the steady state of a resampler."""
+"""The most samples at the beginning that differ from the steady state of a resampler."""
 MOST_PHASES = 2**20
 """Largest number of phases of a resampling filter; 44100 to 48000 Hz has 160 · 147."""
 

@@ -19,7 +19,7 @@ import numpy as np
 from streamtag.train.data.corpora.corpus import Item
 from streamtag.train.data.known import NO_VOICE, KnownItem
 from streamtag.train.data.samples import ProgressCallback
-from streamtag.train.synthesis.midi import Note, Part
+from streamtag.train.synthesis.midi import MidiPart, Note
 from streamtag.train.synthesis.pieces import instrument_truth
 from streamtag.train.synthesis.renders import RATE, render_joined, save_flac
 from streamtag.train.synthesis.stems import soundfont
@@ -161,7 +161,7 @@ FONTS = {
 }  # fmt: skip
 """Soundfonts by split, so that no test has the sounds of the training."""
 HELD_BACK = 8
-"""One in so many pieces is for validation, another one for the test."""
+"""One of this number of pieces is for validation, another one for the test."""
 
 
 def groove_items(folder: Path, count: int, progress: ProgressCallback) -> list[KnownItem]:
@@ -194,7 +194,7 @@ def groove_items(folder: Path, count: int, progress: ProgressCallback) -> list[K
     return [_known(folder, *w) for w in wanted]
 
 
-def _piece(name: str, number: int) -> list[Part]:
+def _piece(name: str, number: int) -> list[MidiPart]:
     return arrangement(STYLES[name], SECONDS, np.random.default_rng([number, *name.encode()]))
 
 
@@ -219,8 +219,8 @@ def _known(folder: Path, name: str, number: int) -> KnownItem:
     return KnownItem(item, tags, licence=LICENCE)
 
 
-def arrangement(style: Style, seconds: float, rng: np.random.Generator) -> list[Part]:
-    """A piece in a style, of so many seconds: its parts.
+def arrangement(style: Style, seconds: float, rng: np.random.Generator) -> list[MidiPart]:
+    """The parts of a piece in a style.
 
     Args:
         style: how it is played.
@@ -232,7 +232,7 @@ def arrangement(style: Style, seconds: float, rng: np.random.Generator) -> list[
     progression = [_chord(text) for text in _one(style.chords, rng).split()]
     roots = [(key + progression[i % len(progression)][0]) % 12 for i in range(bars + 1)]
     kinds = [progression[i % len(progression)][1] for i in range(bars)]
-    parts: list[Part] = [(_one(style.kits, rng), True, _drums(style, bars, bar, rng))]
+    parts: list[MidiPart] = [(_one(style.kits, rng), True, _drums(style, bars, bar, rng))]
     parts.append((_one(style.bass_programs, rng), False, _bass(style, roots, kinds, bar, rng)))
     for program in _two(style.comping_programs, rng):
         parts.append((program, False, _comping(style, roots, kinds, bar, rng)))

@@ -20,11 +20,11 @@ class Note:
     velocity: int
 
 
-Part = tuple[int, bool, list[Note]]
+MidiPart = tuple[int, bool, list[Note]]
 """(General MIDI program counted from 0, whether it is a drum kit, notes by start)."""
 
 
-def parts(path: Path) -> list[Part]:
+def parts(path: Path) -> list[MidiPart]:
     """The parts of a MIDI file: (program, is drums, notes by start), one per track and channel."""
     found: dict[tuple[int, int, int], list[Note]] = {}
     file = mido.MidiFile(path)
@@ -34,7 +34,7 @@ def parts(path: Path) -> list[Part]:
     return [(p, c == 9, sorted(n, key=lambda x: x.start)) for (_, c, p), n in found.items()]
 
 
-def read_piece(path: Path) -> list[Part]:
+def read_piece(path: Path) -> list[MidiPart]:
     """The parts of a MIDI file; none if it cannot be read. Controllers are ignored."""
     try:
         return parts(path)
@@ -137,7 +137,7 @@ def excerpt(notes: list[Note], start: float, seconds: float) -> list[Note]:
 
 
 def moved(notes: Iterable[Note], seconds: float) -> list[Note]:
-    """The notes, later by so many seconds."""
+    """The notes, later by some seconds."""
     return [Note(n.start + seconds, n.end + seconds, n.pitch, n.velocity) for n in notes]
 
 
@@ -154,7 +154,7 @@ def transposed(notes: list[Note], low: int, high: int) -> list[Note]:
     return moved
 
 
-def write_midi(path: Path, tracks: list[Part]) -> None:
+def write_midi(path: Path, tracks: list[MidiPart]) -> None:
     """Writes parts to a MIDI file; at most 15 of them may be pitched."""
     file = mido.MidiFile(ticks_per_beat=480)
     channels = iter(c for c in range(16) if c != 9)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from streamtag.train.synthesis.midi import Note, Part, excerpt, moved, transposed, write_midi
+from streamtag.train.synthesis.midi import MidiPart, Note, excerpt, moved, transposed, write_midi
 from streamtag.train.synthesis.notes import read
 from streamtag.train.synthesis.renders import FAMILIES, PITCH_RANGES, render
 from streamtag.train.synthesis.stems import TICK, soundfont
@@ -47,11 +47,11 @@ NAMED: dict[str, tuple[int, ...]] = {
 """General MIDI programs of instruments that have a name of their own in general-2."""
 
 RELEASE = 0.3
-"""A note sounds for so many seconds after its end."""
+"""Seconds for which a note sounds after its end."""
 HIT = 0.5
-"""A hit sounds for so many seconds."""
+"""Seconds for which a hit sounds."""
 LONGEST = 120.0
-"""At most so many seconds of a piece are used."""
+"""The most seconds of a piece that are used."""
 
 _FAMILY = {program: family for family, some in FAMILIES.items() for program in some}
 
@@ -67,7 +67,7 @@ class RenderedPiece:
     """(n_ticks, n_tags) float32: 1 where the tag sounds, 0 where not, NaN where unknown."""
 
 
-def truth(written: Sequence[Part], tags: Sequence[str], seconds: float) -> np.ndarray:
+def truth(written: Sequence[MidiPart], tags: Sequence[str], seconds: float) -> np.ndarray:
     """What sounds when in a piece's parts, as in `RenderedPiece.truth`."""
     table = np.zeros((round(seconds / TICK), len(tags)), np.float32)
     sounding = [
@@ -114,7 +114,7 @@ def _name(part: tuple[int, bool]) -> str:
 
 
 def render_piece(
-    name: str, written: list[Part], font: str, tags: Sequence[str], rate: int
+    name: str, written: list[MidiPart], font: str, tags: Sequence[str], rate: int
 ) -> RenderedPiece | None:
     """Renders parts with FluidSynth's reverberation; None if there is nothing to play.
 
@@ -135,7 +135,7 @@ def render_piece(
     return RenderedPiece(name, audio, truth(written, tags, len(audio) / rate))
 
 
-def merge_parts(written: list[Part]) -> list[Part]:
+def merge_parts(written: list[MidiPart]) -> list[MidiPart]:
     """One part per program within the first `LONGEST` seconds: the 15 with most notes and the
     drums."""
     together: dict[tuple[int, bool], list[Note]] = {}
@@ -150,14 +150,14 @@ def merge_parts(written: list[Part]) -> list[Part]:
 SECTION = (8.0, 16.0)
 """Range of the seconds between two changes of instruments."""
 RING_SECONDS = {"mallets": 1.0, "guitar": 2.5, "piano": 4.0, "bass": 3.0}
-"""A struck or plucked note of a family is audible for at most so many seconds."""
+"""The most seconds for which a struck or plucked note of a family is audible."""
 KICK, SNARE, HAT, RIDE, CRASH, TOM = 36, 38, 42, 51, 49, 45
 """General MIDI percussion notes."""
 
 
 def orchestrated(
-    parts: Sequence[Part], tags: Sequence[str], rng: np.random.Generator
-) -> list[Part]:
+    parts: Sequence[MidiPart], tags: Sequence[str], rng: np.random.Generator
+) -> list[MidiPart]:
     """The first minute of a tune (its melody and chords as parts) with new instruments."""
     written = [notes for _, drums, notes in parts if not drums and len(notes) > 8]
     if not written:
@@ -166,7 +166,7 @@ def orchestrated(
     shift = int(rng.integers(-5, 7))
     melody, chords = (_shifted(notes, shift) for notes in (tune[0], tune[-1]))
     seconds = min(60.0, max(n.end for n in melody))
-    made: list[Part] = []
+    made: list[MidiPart] = []
     start = 0.0
     while start < seconds - 2:
         length = min(float(rng.uniform(*SECTION)), seconds - start)
@@ -182,13 +182,13 @@ def _section(
     length: float,
     tags: Sequence[str],
     rng: np.random.Generator,
-) -> list[Part]:
+) -> list[MidiPart]:
     """The parts of one section: none to three families on melody and chords, bass, drums."""
     pitched = [tag for tag in tags if tag not in ("bass", "drums")]
     count = int(rng.choice([0, 1, 2, 3], p=[0.08, 0.4, 0.36, 0.16]))
     chosen = rng.choice(pitched, size=min(count, len(pitched)), replace=False)
     roles = [melody, chords] if rng.random() < 0.6 else [chords, melody]
-    made: list[Part] = []
+    made: list[MidiPart] = []
     for i, family in enumerate(chosen):
         octaves = 12 * int(rng.integers(0, 3)) if roles[i % 2] is chords else 0
         notes = _shifted(_clip(roles[i % 2], start, length), octaves)
@@ -209,7 +209,7 @@ def _shifted(notes: list[Note], semitones: int) -> list[Note]:
     return [Note(n.start, n.end, n.pitch + semitones, n.velocity) for n in notes]
 
 
-def _instrument_part(family: str, notes: list[Note], rng: np.random.Generator) -> Part:
+def _instrument_part(family: str, notes: list[Note], rng: np.random.Generator) -> MidiPart:
     """A part for a random instrument of a family, within its pitch range and decay."""
     programs = FAMILIES[family]
     ring, loud = RING_SECONDS.get(family, 60.0), int(rng.integers(70, 115))

@@ -20,7 +20,7 @@ from streamtag.errors import RecipeError
 from streamtag.train.data.corpora.corpus import Item
 from streamtag.train.data.known import NO_VOICE, KnownItem
 from streamtag.train.data.samples import ProgressCallback
-from streamtag.train.synthesis.midi import Note, Part, read_piece, sustained
+from streamtag.train.synthesis.midi import MidiPart, Note, read_piece, sustained
 from streamtag.train.synthesis.pieces import instrument_truth
 from streamtag.train.synthesis.renders import RATE, render_joined, save_flac
 from streamtag.train.synthesis.stems import soundfont
@@ -60,13 +60,13 @@ BANDS: tuple[tuple[str, tuple[int, ...]], ...] = (
 )
 """Soundfonts with one program for everything, or with one for the melody and one for the rest."""
 MELODY_GAP = 0.05
-"""Notes that begin within so many seconds belong to one chord, whose highest is the melody."""
+"""Seconds within which the notes of a chord begin. Its highest note is the melody."""
 TAIL = 3.0
 """Seconds of decay after the last note."""
 JOINED = 7
 """Clips in one call of FluidSynth, which has 15 pitched channels."""
 QUIETEST_DB = -9.0
-"""Renderings are made quieter by up to so much, by chance."""
+"""The most dB by which renderings are made quieter, at random."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ def _render(group: Sequence[Rendering], folder: Path) -> None:
         save_flac(_file(folder, rendering), samples * np.float32(quiet), RATE)
 
 
-def _played(rendering: Rendering) -> list[Part]:
+def _played(rendering: Rendering) -> list[MidiPart]:
     """A clip's parts; only pianos, guitars, harps and mallets have a pedal.
 
     Raises:
@@ -187,7 +187,7 @@ def _played(rendering: Rendering) -> list[Part]:
     """
     path, programs = rendering.clip.path, rendering.programs
     if len(programs) == 1:
-        parts: list[Part] = [(programs[0], False, sustained(path))]
+        parts: list[MidiPart] = [(programs[0], False, sustained(path))]
     else:
         notes = [note for _, _, some in read_piece(path) for note in some]
         melody = _melody(notes)

@@ -21,8 +21,8 @@ import soundfile
 from streamtag.errors import RecipeError
 from streamtag.feed.atomic_file import atomic_file
 from streamtag.train.synthesis.midi import (
+    MidiPart,
     Note,
-    Part,
     excerpt,
     moved,
     read_piece,
@@ -210,7 +210,7 @@ def _render_group(group: list[Phrase], folder: Path) -> None:
 
 
 def render_joined(
-    pieces: Sequence[Sequence[Part]],
+    pieces: Sequence[Sequence[MidiPart]],
     seconds: Sequence[float],
     soundfont: Path,
     *,

@@ -51,7 +51,7 @@ NOISE_LICENCE = "CC BY 3.0"
 SPEECH_LICENCE = "CC BY-SA or GPL"
 """Of the digits and announcements, and of the letters and words; what is synthesised has none."""
 STRETCH = 14.0
-"""Recordings are joined until they last so many seconds."""
+"""Seconds that joined recordings last at least."""
 
 
 def noises(data: Path, split: str, rate: int) -> list[np.ndarray]:

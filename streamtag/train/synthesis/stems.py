@@ -25,9 +25,9 @@ SOUNDFONT_FOLDERS = ("/usr/share/sounds/sf2", "/usr/share/sounds/sf3", "/usr/sha
 TICK = 0.05
 """Seconds of one element of `Stem.active`."""
 QUIET_DB = 35.0
-"""A stem is silent where it is so many decibels below its own loud parts."""
+"""Decibels below its own loud parts at which a stem is silent."""
 HOLD_TICKS = 5
-"""A sound counts as active for so many ticks longer."""
+"""Ticks for which a sound counts as active after its end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from streamtag.train.data.loader import BatchShare
 
 TIMEOUT = timedelta(hours=24)
-"""The other processes wait so long while one prepares data."""
+"""How long the other processes wait while one prepares data."""
 
 
 @contextmanager

@@ -47,7 +47,7 @@ from streamtag.train.training.predictions import cross_entropy, predict, reconst
 from streamtag.train.training.schedule import learning_rate, make_optimizer
 
 CHECKPOINT_SECONDS = 300.0
-"""Within an epoch a checkpoint is written every so many seconds."""
+"""Seconds between two checkpoints within an epoch."""
 LARGEST_POS_WEIGHT = 50.0
 """Largest weight of the positives of a rare tag with `fit.balanced`."""
 

@@ -51,7 +51,7 @@ class StepMemory:
     """Activations and gradients of one window."""
 
     def of(self, windows: int) -> int:
-        """Bytes of a step on so many windows."""
+        """Bytes of a step on a number of windows."""
         return self.fixed + windows * self.per_window
 
 
@@ -124,7 +124,7 @@ def choose_accumulation(step: StepMemory, batch: int, free: int, present: int = 
 
 
 def split_batch(batch: Batch, windows: int) -> list[tuple[Batch, float]]:
-    """Parts of at most about so many windows, each with its share of the batch's mean loss.
+    """Parts of at most about `windows` windows, each with its share of the batch's mean loss.
 
     The loss is a mean over known targets, so a part's share is that of its known targets. A part
     without any is left out.

@@ -12,7 +12,7 @@ from streamtag.train.data.samples import Samples
 from streamtag.train.nets.model import Model
 
 BATCH_VALUES = 1 << 20 | 1 << 18
-"""A batch has about so many values of frames."""
+"""The approximate number of values in the frames of a batch."""
 LARGEST_LOGIT = 16.0
 """Logits are limited to this absolute value."""
 

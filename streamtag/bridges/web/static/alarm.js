@@ -18,9 +18,14 @@ export class Alarm {
   async toggle(kind) {
     let on = !this.isOn(kind);
     if (on && kind === "notify") on = (await Notification.requestPermission()) === "granted";
-    if (on && kind === "sound") beep();
+    if (on && kind === "sound") this.#sound();
     localStorage.setItem(`streamtag-${kind}`, on ? "on" : "off");
     return on;
+  }
+
+  /** Two soft tones. */
+  #sound() {
+    new Audio(new URL("alarm.wav", import.meta.url).href).play().catch(() => {}); // forbidden here
   }
 
   /** Tells of what has been bad for a while; what was bad at first is known.
@@ -37,22 +42,6 @@ export class Alarm {
       const wanted = this.isOn("notify") && Notification.permission === "granted";
       if (wanted) new Notification(name, { body, tag: name });
     }
-    if (news.length && this.isOn("sound")) beep();
+    if (news.length && this.isOn("sound")) this.#sound();
   }
-}
-
-/** Two soft tones. */
-function beep() {
-  const context = new AudioContext();
-  const gain = new GainNode(context);
-  gain.connect(context.destination);
-  gain.gain.setValueAtTime(0.12, context.currentTime);
-  gain.gain.exponentialRampToValueAtTime(0.001, context.currentTime + 0.6);
-  [660, 495].forEach((frequency, i) => {
-    const tone = new OscillatorNode(context, { frequency });
-    tone.connect(gain);
-    tone.start(context.currentTime + 0.18 * i);
-    tone.stop(context.currentTime + 0.6);
-  });
-  setTimeout(() => context.close(), 1000);
 }

@@ -4,8 +4,9 @@ import { Alarm } from "./alarm.js";
 import { ALERT_TYPES, Alerts } from "./alerts.js";
 import { all, byId, copyOf, setText } from "./dom.js";
 import { goToSignIn } from "./feed.js";
+import { Language } from "./language.js";
 import { fillLevel, fillRow } from "./rows.js";
-import { ask, chosenLanguage, furnish, showBanner, streamLink } from "./shell.js";
+import { ask, furnish, patiently, showBanner, streamLink } from "./shell.js";
 import { STATES, countStates, grouped, isBad, parseSearch, sorted } from "./stations.js";
 import { VirtualTable } from "./table.js";
 import { TagBook } from "./tag-book.js";
@@ -53,8 +54,7 @@ class Desk {
   }
 
   #listen() {
-    furnish(this.language);
-    this.#search.placeholder = this.#search.ariaLabel ?? "";
+    furnish();
     this.#search.value = this.#query.get("q") ?? "";
     this.#search.oninput = () => this.#choose("q", this.#search.value);
     document.addEventListener("click", ({ target }) => {
@@ -222,4 +222,4 @@ function nameOf(item) {
   return "group" in item ? `group:${item.group}` : item.name;
 }
 
-new Desk(await chosenLanguage());
+new Desk(await patiently(Language.load));

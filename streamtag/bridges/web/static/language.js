@@ -2,26 +2,22 @@
 
 import { bareName } from "./stream.js";
 
-const LANGUAGES = ["en", "de", "es", "fr"];
-
 /** @typedef {{ui: Record<string, string>, tags: Record<string, string>}} Texts */
 
 export class Language {
   #texts;
 
-  /** @param {string} code such as `de` @param {Texts} texts @param {boolean} chosen by somebody */
-  constructor(code, texts, chosen) {
-    this.code = code;
+  /** @param {string} chosen such as `de`; empty if nobody chose one @param {Texts} texts */
+  constructor(chosen, texts) {
     this.chosen = chosen;
     this.#texts = texts;
   }
 
-  /** The language wanted, or that of the browser, or English. @param {string | null} wanted */
-  static async load(wanted) {
-    const codes = [wanted ?? "", ...navigator.languages].map((one) => one.slice(0, 2));
-    const code = codes.find((one) => LANGUAGES.includes(one.toLowerCase()))?.toLowerCase() ?? "en";
-    const response = await fetch(new URL(`languages/${code}.json`, import.meta.url));
-    return new Language(wanted ?? code, await response.json(), wanted !== null);
+  /** The language in which the server wrote this page. */
+  static async load() {
+    const { lang, dataset } = document.documentElement;
+    const response = await fetch(new URL(`languages/${lang}.json`, import.meta.url));
+    return new Language(dataset.chosen ?? "", await response.json());
   }
 
   /** @param {string} key @param {Record<string, string | number>} [values] for what is in braces */

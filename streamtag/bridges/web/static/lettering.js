@@ -24,7 +24,6 @@ export class Lettering {
     classList.add(options.theme);
     classList.toggle("light", options.light);
     classList.toggle("transparent", options.transparent);
-    document.documentElement.lang = book.language.code;
     const logo = /** @type {HTMLImageElement} */ (byId("logo"));
     logo.onload = () => (logo.hidden = false);
     if (options.logo) logo.src = new URL(`logos/${encodeURIComponent(options.logo)}`, ROOT).href;

@@ -14,7 +14,6 @@ export function readOptions(query, stream) {
     stream,
     theme: THEMES.find((one) => one === query.get("theme")) ?? "field",
     show: new Set(PARTS.filter((part) => asked.includes(part))),
-    language: query.get("lang"),
     logo: query.get("logo") ?? "",
     light: mode === "light" || (mode === "auto" && prefersLight),
     transparent: query.get("background") === "transparent",

@@ -2,8 +2,6 @@
 
 import { all, byId, setText } from "./dom.js";
 import { ROOT, request, tokenOf } from "./feed.js";
-import { Language } from "./language.js";
-import { settings } from "./settings.js";
 
 /** An address of this server; a token behind # goes along. @param {string} path */
 export function linkTo(path) {
@@ -25,17 +23,8 @@ export async function ask(path, query) {
 export const streamOfAddress = () =>
   decodeURIComponent(location.pathname.slice(ROOT.pathname.length).split("/")[1] ?? "");
 
-/** The language of `?lang=`, or of the settings. */
-export function chosenLanguage() {
-  const wanted = new URLSearchParams(location.search).get("lang") ?? settings.language;
-  return patiently(() => Language.load(wanted));
-}
-
-/** Fills in the page's own texts and links. @param {Language} language @param {string} [stream] */
-export function furnish(language, stream = "") {
-  document.documentElement.lang = language.code;
-  for (const one of all("[data-text]")) one.textContent = language.text(one.dataset.text ?? "");
-  for (const one of all("[data-label]")) one.ariaLabel = language.text(one.dataset.label ?? "");
+/** Fills in the page's own links. @param {string} [stream] */
+export function furnish(stream = "") {
   for (const one of all("a[data-path]")) {
     const path = one.dataset.path?.replace("STREAM", encodeURIComponent(stream)) ?? "";
     one.setAttribute("href", linkTo(path));

@@ -3,6 +3,7 @@
 import { all, byId, canvasById, element, setText } from "./dom.js";
 import { goToSignIn } from "./feed.js";
 import { Sharpness } from "./kiosk.js";
+import { Language } from "./language.js";
 import { Look } from "./look.js";
 import { fresh, levelText, showLevel } from "./meter.js";
 import { sceneOf } from "./scene.js";
@@ -32,12 +33,8 @@ class StreamPage {
   constructor(name, language) {
     this.name = name;
     this.language = language;
-    shell.furnish(language, name);
+    shell.furnish(name);
     setText(byId("name"), name);
-    for (const section of all("section")) {
-      const [title, canvas] = all("h2, canvas", section);
-      canvas.ariaLabel = title.textContent;
-    }
     this.#book = new TagBook(language, () => this.#timeline.draw());
     this.#taggram = new Taggram(canvasById("taggram"), this.#book);
     this.#timeline = new Timeline(name, this.#book);
@@ -133,4 +130,4 @@ class StreamPage {
   }
 }
 
-new StreamPage(shell.streamOfAddress(), await shell.chosenLanguage());
+new StreamPage(shell.streamOfAddress(), await shell.patiently(Language.load));

@@ -28,9 +28,8 @@ export class TagBook {
 
   /** Asks what the tags mean; of all models without a stream. @param {string} [stream] */
   async load(stream) {
-    const { chosen, code } = this.language;
     const query = new URLSearchParams(stream === undefined ? {} : { stream });
-    if (chosen) query.set("lang", code);
+    if (this.language.chosen) query.set("lang", this.language.chosen);
     this.about = (await ask("api/tags", query)).tags;
   }
 

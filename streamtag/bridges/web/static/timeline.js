@@ -3,6 +3,7 @@
 
 import { Chart, leftOf } from "./chart.js";
 import { all, byId, canvasById, colour, element } from "./dom.js";
+import { request } from "./feed.js";
 import { showSpan } from "./span-panel.js";
 import { ask } from "./shell.js";
 import { formatTime } from "./settings.js";
@@ -17,8 +18,6 @@ const SHORTEST = 60_000;
 const MOST_TAGS = 24;
 const ROW = 17;
 const REFRESH_MS = 20_000;
-/** @type {(Exclude<keyof Past, "from" | "to" | "tags">)[]} */
-const KEPT = ["received", "silences", "gaps", "titles", "states", "sections"];
 /** By key. @type {Record<string, number>} */
 const PANS = { ArrowLeft: -0.25, ArrowRight: 0.25 };
 /** @type {Record<string, number>} */
@@ -88,10 +87,14 @@ export class Timeline {
     this.#show(this.#from + step, this.#to + step);
   }
 
-  async #ask() {
+  get #range() {
     const [from, to] = [this.#from, this.#to].map((ms) => new Date(ms).toISOString());
+    return { stream: this.stream, from, to };
+  }
+
+  async #ask() {
     try {
-      this.#past = await ask("api/timeline", { stream: this.stream, from, to });
+      this.#past = await ask("api/timeline", this.#range);
       this.draw();
     } catch {
       // there is no journal, or the server is away
@@ -107,8 +110,8 @@ export class Timeline {
       if (pan) this.#pan(Number(pan));
     };
     const [csv, json, png] = all("#export button");
-    csv.onclick = () => this.#save("csv", new Blob([csvOf(this.#past)]));
-    json.onclick = () => this.#save("json", new Blob([JSON.stringify(this.#past)]));
+    csv.onclick = () => this.#export("csv");
+    json.onclick = () => this.#export("json");
     png.onclick = () => canvas.toBlob((blob) => blob && this.#save("png", blob));
     canvas.onpointerdown = (event) => {
       this.#drag = { x: event.offsetX, from: this.#from, moved: false };
@@ -231,6 +234,12 @@ export class Timeline {
     if (span) showSpan(this.stream, row, span, this.book);
   }
 
+  /** What is shown, as the server writes it. @param {string} format */
+  async #export(format) {
+    const query = new URLSearchParams({ ...this.#range, format });
+    this.#save(format, await (await request(`api/timeline?${query}`)).blob());
+  }
+
   /** @param {string} suffix @param {Blob} blob */
   #save(suffix, blob) {
     const href = URL.createObjectURL(blob);
@@ -238,22 +247,4 @@ export class Timeline {
     element("a", { href, download: `${this.stream}-${time}.${suffix}` }).click();
     setTimeout(() => URL.revokeObjectURL(href), 10_000);
   }
-}
-
-/** A range as lines of CSV. @param {Past | null} past */
-function csvOf(past) {
-  const quoted = (/** @type {string} */ word) =>
-    `"${word.replace(/^(?=[=+\-@\t])/, "'").replaceAll('"', '""')}"`;
-  /** @param {string} kind @param {string} tagger @param {string} name @param {Span} span */
-  const line = (kind, tagger, name, [begin, end]) => {
-    const times = [begin, end].map((ms) => new Date(ms).toISOString());
-    return [kind, quoted(tagger), quoted(name), ...times].join();
-  };
-  const lines = KEPT.flatMap((kind) =>
-    (past?.[kind] ?? []).map(([a, b, name = ""]) => line(kind, "", name, [a, b])),
-  );
-  const tags = past?.tags.flatMap(({ tagger, tag, spans }) =>
-    spans.map((span) => line("tag", tagger, tag, span)),
-  );
-  return `${["kind,tagger,name,begin,end", ...lines, ...(tags ?? [])].join("\n")}\n`;
 }

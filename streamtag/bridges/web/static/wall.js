@@ -131,4 +131,4 @@ class Wall {
 const options = readOptions(new URLSearchParams(location.search), streamOfAddress());
 keepAwake();
 allowFullScreen();
-new Wall(options, await patiently(() => Language.load(options.language)));
+new Wall(options, await patiently(Language.load));

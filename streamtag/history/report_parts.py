@@ -1,4 +1,4 @@
-"""What a journal says of a stream's alerts and of its programme log."""
+"""The alerts and the programme log in a report of a stream, read from its journal."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The programme log: sections that a journal has, or that follow from its events, as rows."""
+"""The programme log: the sections of a journal as a table, CSV, JSON or Parquet."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +11,7 @@ from rich.table import Table
 
 from streamtag.errors import StreamtagError
 from streamtag.feed.messages import Section
-from streamtag.feed.timestamps import ns_of
+from streamtag.feed.timestamps import minutes_and_seconds, ns_of
 from streamtag.history.export import as_csv, load_pyarrow
 from streamtag.history.history import History
 from streamtag.history.query import Query
@@ -34,15 +34,15 @@ COLUMNS = (
 
 
 def sections_in(history: History, query: Query, cards: Mapping[str, Card]) -> list[Section]:
-    """The sections that begin in the range of a query, by time.
+    """The sections that begin in the time range of a query, sorted by time.
 
-    Those of a stream whose sections were published are taken from the journal. Those of others are
-    made from its events by the same rule.
+    The journal has them if they were published. For other streams they are computed from the
+    events by the same rule.
 
     Args:
         history: the journal.
-        query: streams and range of time; the rest does not matter.
-        cards: of the taggers, for streams whose sections were not published.
+        query: only its streams and its time range are used.
+        cards: cards of the taggers, for streams whose sections were not published.
     """
     wanted = Query(query.streams, types=frozenset({"section"}))
     whole = replace(wanted, since=query.since, until=query.until)
@@ -59,7 +59,7 @@ def sections_in(history: History, query: Query, cards: Mapping[str, Card]) -> li
 
 
 def row_of(section: Section) -> dict[str, Any]:
-    """A section as one row."""
+    """A section as a row of the log."""
     return {
         "stream": section.stream,
         "begin_utc": section.utc,
@@ -78,12 +78,11 @@ def log_table(sections: Iterable[Section]) -> Table:
     """The log as a table for people."""
     table = Table("begin (UTC)", "length", "stream", "kind", "", box=None, pad_edge=False)
     for one in sections:
-        minutes, seconds = divmod(round(one.end - one.t), 60)
         words = [one.title, one.genre, *one.moods, *one.instruments]
         text = ", ".join(word for word in words if word)
         shown = "".join(c if c.isprintable() else " " for c in text)  # titles come from strangers
         begin = one.utc[:19].replace("T", " ")
-        table.add_row(begin, f"{minutes}:{seconds:02}", one.stream, one.kind, shown)
+        table.add_row(begin, minutes_and_seconds(one.end - one.t), one.stream, one.kind, shown)
     return table
 
 

@@ -1,4 +1,4 @@
-"""What other thresholds would have done: the switch of the engine over the scores of a journal."""
+"""When a tag would have been on with other thresholds, from the scores in a journal."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from streamtag.history.intervals import Interval
 from streamtag.history.query import Query
 
 BREAK = 30 * 10**9
-"""After so long without a score the stream was not there, in nanoseconds."""
+"""How long a stream may have no score before it counts as absent, in nanoseconds."""
 
 
 @dataclass(frozen=True, slots=True)
