@@ -1,7 +1,6 @@
 """The commands of those who make models, as a user types them."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from typer.testing import CliRunner, Result
 from streamtag.cli import main
 from streamtag.errors import RecipeError
 from streamtag.model.bundle import read_card
-from streamtag.train.data import extraction
 
 
 @pytest.fixture(autouse=True)
@@ -27,14 +25,6 @@ def streamtag_(*words: object) -> Result:
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_process() -> Iterator[None]:
-    """Frames of these few recordings are computed here; tests/train has a test of the processes."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(extraction, "_cores", lambda: 1)
-        yield
 
 
 @pytest.fixture(scope="module")
