@@ -1,5 +1,6 @@
 """What several test modules need: where shared data is, and a small bundle."""
 
+import gc
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,6 +146,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
     rank = {f"test_{name}.py": i for i, name in enumerate(SLOW)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
+def pytest_collection_finish() -> None:
+    """Garbage collections need not look at torch and at 5,000 tests again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from support.narrow_nets import narrow_nets
 from support.paths import ROOT
+from support.quick_models import without_processes_and_pictures
 from support.sounds import write_wav
 from support.tones import RATE, tone
 from support.torchvision_nets import TorchvisionMobilenet
@@ -30,8 +31,9 @@ WINDOWS = {"musicnn": (50, 12, 50), "amlag-1": (65, 47, 47), "taiwan": (16, 8, 1
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> None:
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
+    without_processes_and_pictures(monkeypatch)
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import re
 import shlex
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +19,14 @@ import torch
 from support import forked
 from support.forked import Forked
 from support.paths import ROOT
+from support.quick_models import without_processes_and_pictures
 from support.sounds import write_wav
 from typer.testing import CliRunner
 
 from streamtag.cli import main
 from streamtag.errors import StreamtagError
 from streamtag.model.bundle import read_card
-from streamtag.train import job
 from streamtag.train.data import extraction
-from streamtag.train.training import loop
 
 SECONDS = 120
 SHORT = ["--set", "fit.max_epochs=1", "--set", "fit.accumulate=1", "--device", "cpu"]
@@ -91,11 +89,10 @@ class Reader:
     def run_several(self, words: list[str]) -> str:
         words[words.index("--nproc-per-node") + 1] = "2"
         words[words.index("--workers") + 1] = "0"
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", *words]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(
-            [*command, *SHORT, "--name", "several"], cwd=self.folder, env=environment, text=True,
-            capture_output=True, timeout=SECONDS, check=False,
+        done = forked.run(
+            "-m", "torch.distributed.run", "--standalone", *words, *SHORT, "--name", "several",
+            cwd=self.folder, env=environment, timeout=SECONDS,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
@@ -193,8 +190,7 @@ def test_a_manifest_is_copied_and_trained_on(reader: Reader) -> None:
 def test_a_papers_recipe_is_trained_and_its_table_compared(
     reader: Reader, jamendo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job, "reliability_plot", lambda *args: None)  # pictures take seconds
-    monkeypatch.setattr(loop, "draw", lambda *args: None)
+    without_processes_and_pictures(monkeypatch)
     for path in (reader.folder / "sounds").glob("*/[f-h].wav"):  # windows of 22 s take long
         path.unlink()
     printed = reader.follow("training-paper.md")

@@ -1,10 +1,9 @@
 """What makes a training in a test quick: no processes that prepare recordings, and no pictures."""
 
-import pytest
+from collections.abc import Iterator
 
-from streamtag.train import job
-from streamtag.train.data import extraction
-from streamtag.train.training import loop
+import pytest
+from support import quick_models
 
 
 @pytest.fixture(autouse=True)
@@ -13,6 +12,11 @@ def _without_processes_and_pictures(
 ) -> None:
     """Both take longer than the epochs of a test; tests marked `complete` have them."""
     if request.node.get_closest_marker("complete") is None:
-        monkeypatch.setattr(extraction, "_cores", lambda: 1)
-        monkeypatch.setattr(loop, "draw", lambda *args: None)
-        monkeypatch.setattr(job, "reliability_plot", lambda *args: None)
+        quick_models.without_processes_and_pictures(monkeypatch)
+
+
+@pytest.fixture
+def loaded_once() -> Iterator[None]:
+    """For tests of what a model says: that a bundle can be loaded, its export has just proved."""
+    with quick_models.loaded_once():
+        yield

@@ -2,16 +2,16 @@
 
 import csv
 import json
-import os
 import re
+import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.commands import run_here
 from support.paths import ROOT
 from support.tones import write_tones
 
@@ -133,18 +133,19 @@ def pack(folder: Path, name: str) -> None:
 
 
 @pytest.mark.skipif(shutil.which("zstd") is None, reason="no zstd to make archives with")
-def test_the_example_of_the_page_joins_a_dump(place: Path) -> None:
+def test_the_example_of_the_page_joins_a_dump(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it stands there, but with shorter windows and one epoch of steps that are not tried."""
     page = (ROOT / "docs" / "side-values.md").read_text(encoding="utf-8")
     (script,) = re.findall(r"^```sh\n(.*?)^```", page, re.M | re.S)
+    *lines, last = script.splitlines()
+    subprocess.run(["bash", "-euc", "\n".join(lines)], cwd=place, check=True)
+    monkeypatch.chdir(place)
     shorter = "window_frames=192", "first_frames=94", "fit.stages.0.epochs=1", "fit.accumulate=1"
-    more = " ".join(f"--set {change}" for change in shorter)
-    command = f'streamtag() {{ "{sys.executable}" -m streamtag "$@" {more}; }}\n{script}'
-    done = subprocess.run(["bash", "-euc", command], cwd=place, capture_output=True, text=True,
-                          env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = run_here(*shlex.split(last)[1:], *(f"--set={change}" for change in shorter))
+    assert last.startswith("streamtag train ")
+    assert done.exit_code == 0, done.output
     found = {path.stem[:-2] for path in (place / "acousticbrainz").rglob("*-0.json")}
     assert found == set(IDS[:29])  # and none of the others
     card = read_card(place / "models" / "innsbruck-run-4.pt")
     assert set(card.scores["test"]) >= {"roc_auc", "live, without side values"}
-    assert "left out" not in done.stderr
+    assert "left out" not in done.output

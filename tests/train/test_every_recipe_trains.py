@@ -42,7 +42,10 @@ from streamtag.train.training.loop import FitResult, Training
 from streamtag.train.training.predictions import cross_entropy
 
 ESC10 = SHARED / "data" / "esc10"
-pytestmark = pytest.mark.skipif(not ESC10.is_dir(), reason=f"no recordings at {ESC10}")
+pytestmark = [
+    pytest.mark.skipif(not ESC10.is_dir(), reason=f"no recordings at {ESC10}"),
+    pytest.mark.usefixtures("loaded_once"),
+]
 TAGS = ("003_-_Sea_waves", "009_-_Rooster")
 SPLITS = ("train", "validation", "test")
 CHECKED_SECONDS = 2

@@ -67,6 +67,7 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "bundle.pt"
 
 
+@pytest.mark.usefixtures("loaded_once")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_bundle_gives_the_scores_of_the_net(kind: str, save: Save, out: Path) -> None:
     checkpoint = save(random_state(kind, 3))

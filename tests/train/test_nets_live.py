@@ -35,7 +35,7 @@ from streamtag.train.importing.published import SOTA_MEL
 from streamtag.train.nets import NETS
 from streamtag.train.nets.model import Model
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "loaded_once")
 
 LIBROSA = FeatureConfig(
     sample_rate=22050, n_fft=2048, hop=512, n_mels=128, framing=Framing.CENTERED

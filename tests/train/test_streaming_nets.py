@@ -24,7 +24,7 @@ from streamtag.train.nets.model import StatefulModel, StreamingModel, model_of
 from streamtag.train.nets.net import Reach, StatefulNet, StreamingNet
 from streamtag.train.nets.vqvae_classifiers import CodeTagger
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "loaded_once")
 
 TAGS = 3
 NEAR = 1e-5
