@@ -127,11 +127,13 @@ def _show_wall(console: Console, piece: Path, bundle: Path) -> None:
     config = _config(piece, bundle, pace=True).replace("seconds = 30", "seconds = 0")
     with _running(f'{config}streams.{STREAM}.loop = true\nweb.bind = "127.0.0.1:0"\n') as daemon:
         address = f"http://{daemon.wait_for_address(WEB_READY)}"
-        console.print(f"{piece.name} now plays in real time, without sound. Ctrl-C ends it.\n")
-        for page, path in (("wall", "/wall"), ("desk", "/")):
-            console.print(f"  {page:8} [b]{address}{path}[/b]", highlight=False, soft_wrap=True)
-            webbrowser.open(f"{address}{path}")
+        pages = {"wall": f"{address}/wall", "desk": f"{address}/"}
         with suppress(KeyboardInterrupt):
+            console.print(f"{piece.name} now plays in real time, without sound. Ctrl-C ends it.\n")
+            for name, url in pages.items():
+                console.print(f"  {name:8} [b]{url}[/b]", highlight=False, soft_wrap=True)
+            for url in pages.values():
+                webbrowser.open(url)
             if daemon.process.wait():
                 raise daemon.failure()
 
