@@ -10,7 +10,6 @@ Deviates: `segment_frames`, ours, lets it run over a stream. `StreamedEfficientA
 of our own, which pools the newest embeddings over several time scales, as `streaming` does.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
@@ -246,95 +245,13 @@ class AttentivePooling(nn.Module):
         self.age = nn.Parameter(torch.zeros(heads, columns))
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """(n, columns, size) to the weights of each mean, (n, heads, columns)."""
+        """(n, columns, size) to (n, heads, size)."""
         n, columns, _ = embeddings.shape
         x = self.norm(embeddings)
         query = self.query(x[:, columns - 1]).view(n, self.heads, 1, self.width)
         key = self.key(x).view(n, columns, self.heads, self.width).transpose(1, 2)
         alike = (query * key).sum(dim=3) / self.width**0.5 + self.age
-        return torch.softmax(alike, dim=2)
-
-
-PITCH_CLASSES = 12
-CHROMA_HZ = (250.0, 4000.0)
-"""Bands between them tell pitch classes: lower ones are wider than a semitone, higher ones have
-few partials of notes."""
-CHROMA_WIDTH = 0.35
-"""Semitones: the deviation of the bell around a pitch class that a band counts for."""
-PEAK_BANDS, PEAK_FRAMES = 7, 4
-"""A band's level counts above the mean of so many bands around it, in every so many frames."""
-MAJOR = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
-MINOR = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
-"""How well the pitch classes from the tonic on fit a key (Krumhansl, "Cognitive Foundations of
-Musical Pitch", 1990, table 2.1)."""
-
-
-class Chroma(nn.Module):
-    """Log-mel frames to the strength of the pitch classes in every segment.
-
-    What stands out from the bands around it is folded to twelve pitch classes by a learned matrix,
-    which begins with what the bands' frequencies say.
-
-    Args:
-        width: bands of the HTK mel scale from 0 Hz.
-        f_max: upper end of the highest band, in Hz.
-        segment_frames: of a segment.
-        stride_frames: from one segment to the next.
-    """
-
-    def __init__(self, width: int, f_max: float, segment_frames: int, stride_frames: int) -> None:
-        super().__init__()
-        whole = segment_frames % PEAK_FRAMES == 0 and stride_frames % PEAK_FRAMES == 0
-        self.step = PEAK_FRAMES if whole else 1
-        self.segment, self.stride = segment_frames // self.step, stride_frames // self.step
-        self.around = nn.AvgPool1d(PEAK_BANDS, 1, PEAK_BANDS // 2)
-        self.fold = nn.Linear(width, PITCH_CLASSES, bias=False)
-        with torch.no_grad():
-            self.fold.weight.copy_(band_pitch_classes(width, f_max))
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """(n, frames, width) to (n, segments, 12)."""
-        x = frames[:, :: self.step]
-        peaks: Tensor = self.fold(nn.functional.relu(x - self.around(x)))
-        return peaks.unfold(1, self.segment, self.stride).mean(dim=3)
-
-
-def band_pitch_classes(width: int, f_max: float) -> Tensor:
-    """(12, width): for how much each band counts as each pitch class from A on."""
-    top = math.log1p(f_max / 700)
-    centres = 700 * torch.expm1(torch.linspace(0, top, width + 2, dtype=torch.float64)[1:-1])
-    pitch = PITCH_CLASSES * torch.log2(centres / 440)
-    apart = torch.remainder(pitch - torch.arange(PITCH_CLASSES)[:, None] + 6, PITCH_CLASSES) - 6
-    near = torch.exp(-apart.square() / (2 * CHROMA_WIDTH**2))
-    near[:, (centres < CHROMA_HZ[0]) | (centres > CHROMA_HZ[1])] = 0
-    return (near / near.sum(dim=1, keepdim=True).clamp(min=1e-6)).float()
-
-
-class KeyFeatures(nn.Module):
-    """Features of pitch classes that do not change when the music is transposed.
-
-    A circular convolution compares the pitch classes with learned profiles at all twelve tonics,
-    and the best tonic of each counts. The first two profiles begin as the major and the minor key.
-
-    Args:
-        n: features.
-    """
-
-    def __init__(self, n: int) -> None:
-        super().__init__()
-        self.profiles = nn.Conv1d(1, n, PITCH_CLASSES)
-        with torch.no_grad():
-            for i, key in enumerate((MAJOR, MINOR)[:n]):
-                profile = torch.tensor(key)
-                self.profiles.weight[i, 0] = (profile - profile.mean()) / profile.std() / 12
-
-    def forward(self, chroma: Tensor) -> Tensor:
-        """(n, 12) of any level to (n, features)."""
-        level = chroma.mean(dim=1, keepdim=True)
-        spread = (chroma - level).square().mean(dim=1, keepdim=True)
-        x = (chroma - level) / torch.sqrt(spread + 1e-6)
-        tonics: Tensor = self.profiles(torch.cat([x, x[:, :-1]], dim=1)[:, None])
-        return tonics.amax(dim=2)
+        return torch.bmm(torch.softmax(alike, dim=2), embeddings)
 
 
 class StreamedEfficientAt(StreamingNet):
@@ -342,8 +259,7 @@ class StreamedEfficientAt(StreamingNet):
 
     The trunk gives an embedding per segment. The head takes the means of the newest embeddings at
     each scale, the maximum at the longest one, and attentive means, each through the published
-    net's first dense layer. Beside them it may take features of the key, which tell major from
-    minor: the published net hears little of harmony.
+    net's first dense layer.
 
     It learns from windows, or from programmes longer than a window, which have targets for every
     embedding: (n, embeddings, targets). Targets may have further columns at their end: the
@@ -358,8 +274,6 @@ class StreamedEfficientAt(StreamingNet):
         stride_frames: frames from one embedding to the next; 0 is `segment_frames`.
         scales: frames that each pooling covers.
         attention: attentive means.
-        key_features: of the longest mean and of each attentive one; see `KeyFeatures`.
-        f_max: upper end of the front end's mel bands in Hz, for `key_features`.
         taught: columns of the published net's logits at the end of the targets; its classes.
 
     Raises:
@@ -376,8 +290,6 @@ class StreamedEfficientAt(StreamingNet):
         stride_frames: int = 0,
         scales: Sequence[int] = (192, 384, 960),
         attention: int = 0,
-        key_features: int = 0,
-        f_max: float = 15000.0,
         taught: int = 527,
     ) -> None:
         super().__init__()
@@ -393,42 +305,30 @@ class StreamedEfficientAt(StreamingNet):
         self.columns = (window_frames - self.base.segment_frames) // stride + 1
         if not scales or min(scales) < 1:
             raise refusal("efficientat-stream", "scales", "numbers of frames", scales)
-        check_at_least("efficientat-stream", "attention", attention, 0)
-        check_at_least("efficientat-stream", "key_features", key_features, 0)
+        if attention < 0:
+            raise refusal("efficientat-stream", "attention", "0 or more", attention)
         later = self.base.segment_frames - stride
         self.scales = sorted({min(self.columns, max(1, (s - later) // stride)) for s in scales})
-        self.taught, self.attention, self.key_features = taught, attention, key_features
-        self.size = FEATURES
+        self.taught, self.attention = taught, attention
         self.dropout = nn.Dropout(0.2)
         pooling = AttentivePooling(FEATURES, self.columns, attention) if attention else None
         self.attend = pooling or nn.Identity()
-        steps = self.base.segment_frames, stride
-        self.chroma = Chroma(width, f_max, *steps) if key_features else nn.Identity()
-        self.key = KeyFeatures(key_features) if key_features else nn.Identity()
-        hidden = (len(self.scales) + 1 + attention) * HIDDEN + (1 + attention) * key_features
-        self.dense = nn.Linear(hidden, n_tags)
+        self.dense = nn.Linear((len(self.scales) + 1 + attention) * HIDDEN, n_tags)
         nn.init.zeros_(self.dense.bias)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast
 
     def embed(self, frames: Tensor) -> Tensor:
-        """(n, frames, width) to (n, segments, 384), each segment by itself; with `key_features`,
-        12 pitch classes after them."""
+        """(n, frames, width) to (n, segments, 384): each segment by itself."""
         out: Tensor = self.base.embed(frames)
-        return torch.cat([out, self.chroma(frames)], dim=2) if self.key_features else out
+        return out
 
     def logits_of(self, embeddings: Tensor) -> Tensor:
         """The pooled embeddings through the published dense layer, then ours."""
         pooled = [embeddings[:, embeddings.shape[1] - s :].mean(dim=1) for s in self.scales]
-        tonal = [pooled[-1]]
         pooled.append(embeddings[:, embeddings.shape[1] - self.scales[-1] :].amax(dim=1))
         if self.attention:
-            means = torch.bmm(self.attend(embeddings[:, :, : self.size]), embeddings)
-            pooled.extend(means.unbind(dim=1))
-            tonal.extend(means.unbind(dim=1))
-        pooled = [part[:, : self.size] for part in pooled]
+            pooled.extend(self.attend(embeddings).unbind(dim=1))
         hidden = [self.base.classifier[3](self.base.classifier[2](part)) for part in pooled]
-        if self.key_features:
-            hidden.extend([self.key(part[:, self.size :]) for part in tonal])
         out: Tensor = self.dense(self.dropout(torch.cat(hidden, dim=1)))
         return out
 
@@ -448,7 +348,7 @@ class StreamedEfficientAt(StreamingNet):
         taught = targets[:, end:]
         known = ~torch.isnan(taught).any(dim=1)
         if bool(known.any()):
-            said = self.base.logits_of(whole[known][:, :, :FEATURES])
+            said = self.base.logits_of(whole[known])
             wrong = nn.functional.smooth_l1_loss(said / TAUGHT_SCALE, taught[known] / TAUGHT_SCALE)
             loss = loss + TAUGHT_WEIGHT * wrong
         return loss
