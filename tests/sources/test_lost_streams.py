@@ -82,7 +82,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 def net(url: str) -> str:
     """A stream in a hurry."""
     quick = "retry_seconds = 0.1, longest_retry_seconds = 0.2, slow_retry_seconds = 0.3"
-    return f'net = {{ source = "{url}", rate = 22050, stall_seconds = 0.5, {quick} }}\n'
+    return f'net = {{ source = "{url}", rate = 22050, stall_seconds = 2.0, {quick} }}\n'
 
 
 def test_neighbours_lose_nothing_whatever_happens_to_a_stream(
