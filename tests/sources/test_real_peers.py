@@ -179,7 +179,7 @@ def test_titles_of_icecast(icecast: Icecast) -> None:
 
 
 def test_an_icecast_that_freezes_is_killed_and_comes_back(icecast: Icecast) -> None:
-    watched = Watched(f"{icecast.url}/a.mp3", stall=1.5)
+    watched = Watched(icecast.play("mp3"), stall=1.5)
     try:
         watched.until(SourceState.UP)
         icecast.server.send_signal(signal.SIGSTOP)

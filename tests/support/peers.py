@@ -226,8 +226,10 @@ class Icecast:
         shutil.rmtree(self._log)
 
     def play(self, codec: str) -> str:
-        """Starts a source, and returns the URL of its mount when it is there."""
+        """The URL of a codec's mount; starts a source for it if there is none."""
         url = f"{self.url}/a.{codec}"
+        if self._there(url):
+            return url
         options = [*CODECS[codec], "-content_type", TYPES.get(codec, "application/ogg")]
         where = f"icecast://source:{PASSWORD}@127.0.0.1:{self.port}/a.{codec}"
         self.processes.ffmpeg(*SINE, *options, where)
