@@ -264,7 +264,7 @@ def test_two_fleets_of_one_name_are_refused(server: NatsServer) -> None:
     with joined(nats, "anna", "toy 1", "r1", "r2") as anna:
         asyncio.run(store("station.r1", StationRecord(table={}, origin="file")))
         with joined(nats, "bert", "toy 1", "r1", "r9"), joined(nats, "cleo", "toy 1"):
-            assert anna.is_member()
+            assert not anna.obstacle()
         refused("among them, such as 'r1', got none, but 'x1'", nats, "d", "toy 1", "x1")
         refused(r"expected the models of the fleet \(toy 1\), got toy 2; use", nats, "d", "toy 2")
         refused("lease_seconds: expected 6 as in .* got 9", nats, "d", "toy 1", lease=9.0)
@@ -272,7 +272,7 @@ def test_two_fleets_of_one_name_are_refused(server: NatsServer) -> None:
             asyncio.run(admitted(9.0, ("anna",)))
         asyncio.run(admitted(6.0, ("anna",), "x1", "r1"))
         with joined(nats, "d", "toy 2", "x1"), joined(nats, "e", "toy 1", "r1"):
-            assert anna.is_member()
+            assert not anna.obstacle()
     asyncio.run(admitted(9.0))
     refused("lease_seconds: expected 9", nats, "anna", "toy 1")
     asyncio.run(store("identity", IdentityRecord(v=2, lease_seconds=6, models=[])))

@@ -125,9 +125,9 @@ class FleetAgent:
         """The leases of the daemon's stations, by name."""
         return {name: one.lease for name, one in list(self._held.items())}
 
-    def is_member(self) -> bool:
-        """Whether its lease holds now."""
-        return self._gate.is_open
+    def obstacle(self) -> str:
+        """Why it is not ready; empty while its lease holds."""
+        return "" if self._gate.is_open else "its lease in the fleet has ended"
 
     def join(self) -> None:
         """Joins the fleet.
