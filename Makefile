@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: venv demo test quick check lint docs papers pictures bench wheel clean
 # Small nets gain nothing from several threads, and tests run side by side. Compiled modules are kept:
 # every worker and every process of a test reads them again.
-WORKERS := 5
+WORKERS := 6
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 TEST := $(PYTEST) -n $(WORKERS)
 AGAIN := $(PYTEST) -n 0 -v --last-failed --last-failed-no-failures none

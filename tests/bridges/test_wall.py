@@ -33,7 +33,9 @@ FLICKER = """async () => {
   context.imageSmoothingQuality = "high";
   const frames = [];
   const begin = performance.now();
-  while (performance.now() - begin < 3000 || frames.length < 8) {
+  const passed = (seconds) => performance.now() - begin > 1000 * seconds;
+  const moves = () => String(frames[0]) !== String(frames.at(-1));
+  while (!passed(3) || frames.length < 8 || !(moves() || passed(60))) {
     await new Promise(requestAnimationFrame);
     context.drawImage(document.getElementById("picture"), 0, 0, 16, 9);
     const { data } = context.getImageData(0, 0, 16, 9);
@@ -48,7 +50,7 @@ FLICKER = """async () => {
   return [frames, (performance.now() - begin) / 1000];
 }"""
 """Relative luminance of 16 × 9 parts of the picture, for each frame of at least three seconds, and
-how many seconds it was."""
+how many seconds it was. It waits for a picture that does not move yet."""
 
 CONTRAST = """async ([version, light]) => {
   const { Field } = await import(`/static/${version}/themes/field.js`);

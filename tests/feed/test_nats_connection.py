@@ -101,6 +101,17 @@ def test_users_and_nkeys(tmp_path: Path) -> None:
         run(replace(options, nkey=str(seed)))
 
 
+def test_a_reset_after_a_refusal_does_not_hide_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(_: object, servers: list[str], error_cb: Any, **__: object) -> None:
+        await error_cb(ConnectionError("nats: 'Authorization Violation'"))
+        await error_cb(ConnectionResetError(104, "Connection reset by peer"))
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("nats.aio.client.Client.connect", refuse)
+    with pytest.raises(FeedError, match="expected to be accepted without credentials"):
+        run(NatsOptions())
+
+
 def test_tls(tmp_path: Path) -> None:
     authority = trustme.CA()
     certificate, own = authority.issue_cert("127.0.0.1"), authority.issue_cert("ada@example.org")

@@ -201,13 +201,14 @@ class NatsConnection:
         """
         options = self.options
         arguments = {**_credentials(options), **_tls(options)}
-        refused = asyncio.Event()
+        refused = asyncio.get_running_loop().create_future()
 
         async def failed(error: Exception) -> None:
             self.last_error = str(error) or type(error).__name__
             log.debug("nats %s: %s", options.place, self.last_error)
-            if "uthorization" in self.last_error or "CERTIFICATE" in self.last_error.upper():
-                refused.set()
+            refusal = "uthorization" in self.last_error or "CERTIFICATE" in self.last_error.upper()
+            if refusal and not refused.done():
+                refused.set_result(self.last_error)
             if "violation for publish" in self.last_error.lower():
                 self._give_up_requests()
 
@@ -226,15 +227,12 @@ class NatsConnection:
                 **arguments,
             )
         )
-        refusing = asyncio.ensure_future(refused.wait())
-        try:
-            await asyncio.wait(
-                {connecting, refusing}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
-            )
-            if not connecting.done() or refused.is_set() or connecting.exception():
-                raise await self._failure(connecting)
-        finally:
-            refusing.cancel()
+        await asyncio.wait(
+            {connecting, refused}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not connecting.done() or refused.done() or connecting.exception():
+            # The reset of a server that refuses may come as an error of its own after the reason.
+            raise await self._failure(connecting, refused.result() if refused.done() else "")
 
     async def check_jetstream(self) -> None:
         """Checks that JetStream can be used.
@@ -254,7 +252,7 @@ class NatsConnection:
         with suppress(Exception):
             await self.client.close()
 
-    async def _failure(self, connecting: "asyncio.Future[None]") -> FeedError:
+    async def _failure(self, connecting: "asyncio.Future[None]", refusal: str) -> FeedError:
         if connecting.done() and not connecting.cancelled() and (fault := connecting.exception()):
             self.last_error = str(fault) or type(fault).__name__
         connecting.cancel()
@@ -262,7 +260,7 @@ class NatsConnection:
             await connecting
         with suppress(Exception):
             await self.client.close()
-        why = self.last_error or "no answer"
+        why = refusal or self.last_error or "no answer"
         if "uthorization" in why:
             return FeedError(
                 f"nats {self.options.place}: expected to be accepted {_who(self.options)}, got "
