@@ -1,6 +1,7 @@
 """`streamtag archive` beside a plain loop: hours of audio per minute and core.
 
     python benchmarks/archive.py [--files 32] [--minutes 5] [--cores 1 2] [--nodes 1 2 4]
+        [--musicnn musicnn-0.1.0-py3-none-any.whl]
 
 The recordings are MP3s of 128 kbit/s, 44.1 kHz, stereo. Each contender is a command in a process of
 its own, and they alternate, so that other work on the machine makes all of them slower. Time is
@@ -10,8 +11,10 @@ from start to end; `after_start` is without the start, measured with a recording
 - plain: a pool of as many processes; in each, ffmpeg decodes, torchaudio resamples and makes
   log-mel frames, and the same TorchScript model gets the windows of a recording in batches of 64,
   with one thread of torch.
-- essentia: a pool of as many processes with Essentia's loader and the frames of its MusiCNN, if the
-  package essentia is installed. Its weights do not come with it, so its model is not in it.
+- essentia: a pool of as many processes with Essentia's loader, its frames and its MusiCNN
+  (`MonoLoader`, `TensorflowPredictMusiCNN` as it is by default: a window of 3 s every 1.5 s), with
+  one thread of TensorFlow. It needs the package `essentia-tensorflow`, which has no weights. Those
+  of the package `musicnn` are the same net: `pip download --no-deps musicnn==0.1.0`, `--musicnn`.
 - nodes: the archive on a Ray cluster of so many nodes on this machine, which share its cores: what
   a cluster costs, not what it gains.
 """
@@ -23,15 +26,22 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from functools import cache
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from musicnn_graph import write_graph
 from rows import Row, parser, write
 from tag import plain, recordings
 
 from streamtag.model.shipped import default_bundle
+
+GRAPH = "STREAMTAG_BENCHMARK_GRAPH"
+"""Environment variable: the graph of TensorFlow that Essentia runs."""
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 
 
 def seconds(command: Sequence[str], environment: dict[str, str], cores: int | None) -> float:
@@ -63,14 +73,31 @@ def plain_one(file: str) -> None:
         plain(default_bundle(), [Path(file)])
 
 
-def essentia_one(file: str) -> None:
-    """One recording through Essentia's loader and frames."""
-    import essentia.standard as es
+@cache
+def musicnn(graph: str) -> Any:
+    """Essentia's MusiCNN, once in each process."""
+    import essentia.standard
 
-    audio = es.MonoLoader(filename=file, sampleRate=16000)()
-    frames = es.FrameGenerator(audio, frameSize=512, hopSize=256)
-    mel = es.TensorflowInputMusiCNN()
-    np.array([mel(frame) for frame in frames])
+    return essentia.standard.TensorflowPredictMusiCNN(graphFilename=graph)
+
+
+def essentia_one(file: str) -> None:
+    """One recording through Essentia's loader, frames and MusiCNN."""
+    from essentia.standard import MonoLoader
+
+    probabilities = musicnn(os.environ[GRAPH])(MonoLoader(filename=file, sampleRate=16000)())
+    print(np.mean(probabilities, axis=0).tolist(), file=sys.stderr)
+
+
+def why_no_essentia(weights: Path | None) -> str:
+    """Why Essentia's MusiCNN cannot run; empty if it can."""
+    if not find_spec("essentia"):
+        return "essentia-tensorflow is not installed"
+    import essentia.standard
+
+    if not hasattr(essentia.standard, "TensorflowPredictMusiCNN"):
+        return "essentia is installed without TensorFlow; install essentia-tensorflow"
+    return "" if weights else "no weights; give --musicnn"
 
 
 def pool(name: str, files: Sequence[str], processes: int) -> None:
@@ -83,14 +110,14 @@ def pool(name: str, files: Sequence[str], processes: int) -> None:
 def looped(name: str, files: Sequence[Path], cores: int) -> float:
     """Seconds of a pool."""
     words = [__file__, *map(str, files), "--pool", name, "--cores", str(cores)]
-    return seconds([sys.executable, *words], {"OMP_NUM_THREADS": "1"}, cores)
+    return seconds([sys.executable, *words], ONE_THREAD, cores)
 
 
 def on_cores(cores: int, second: Path, files: Sequence[Path], hours: float) -> list[Row]:
     """All contenders on so many cores."""
     contenders = {"archive": lambda some: archive(some, cores)}
     contenders["plain"] = lambda some: looped("plain", some, cores)
-    if find_spec("essentia"):
+    if GRAPH in os.environ:
         contenders["essentia"] = lambda some: looped("essentia", some, cores)
     rows = []
     starts = {name: run([second]) for name, run in contenders.items()}
@@ -126,6 +153,7 @@ def main() -> None:
     arguments.add_argument("--minutes", type=float, default=5.0, help="of each")
     arguments.add_argument("--cores", type=int, nargs="*", default=[1, 2])
     arguments.add_argument("--nodes", type=int, nargs="*", default=[1, 2, 4])
+    arguments.add_argument("--musicnn", type=Path, help="wheel of the package musicnn")
     arguments.add_argument("--pool", help="run this pool over the files")
     arguments.add_argument("paths", nargs="*")
     options = arguments.parse_args()
@@ -140,6 +168,11 @@ def main() -> None:
         for copy in files[1:]:
             os.link(one, copy)
         hours = options.files * options.minutes / 60
+        if why := why_no_essentia(options.musicnn):
+            print(f"essentia: left out: {why}", flush=True)
+        else:
+            os.environ[GRAPH] = f"{folder}/musicnn.pb"
+            write_graph(options.musicnn, Path(os.environ[GRAPH]))
         rows = [row for cores in options.cores for row in on_cores(cores, second, files, hours)]
         rows += [on_nodes(nodes, files, hours) for nodes in options.nodes]
     write(rows, options.json)

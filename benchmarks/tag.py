@@ -26,8 +26,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from rows import Row, parser, write
@@ -79,6 +80,14 @@ def cost(command: Sequence[str], environment: Mapping[str, str] | None = None) -
     return Cost(cpu, wall)
 
 
+@cache
+def loaded(bundle: Path) -> Any:
+    """A TorchScript model, once in each process."""
+    import torch
+
+    return torch.jit.load(str(bundle)).eval()
+
+
 def plain(bundle: Path, files: Sequence[Path]) -> None:
     """The plain loop over files."""
     import torch
@@ -87,7 +96,7 @@ def plain(bundle: Path, files: Sequence[Path]) -> None:
     from streamtag.train.exporting.torchaudio_loader import torchaudio
 
     card = read_card(bundle)
-    features, model = card.features, torch.jit.load(str(bundle)).eval()
+    features, model = card.features, loaded(bundle)
     transforms = torchaudio().transforms
     resample = transforms.Resample(RATE, features.sample_rate)
     to_mel = transforms.MelSpectrogram(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from support.nats_server import NatsServer
 from support.paths import SHARED
 from torch import Tensor, nn
 
@@ -225,3 +226,11 @@ def toy_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     export(ToyNet(), card, path)
     return path
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    """NATS with JetStream."""
+    made = NatsServer(tmp_path / "nats")
+    yield made
+    made.close()

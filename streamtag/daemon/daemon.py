@@ -220,8 +220,8 @@ class Daemon:
         from streamtag.daemon.ops.metrics import Metrics, MetricsServer
 
         metrics = Metrics(self._monitor, self.series, self.histograms)
-        is_member = self._fleet.is_member if self._fleet is not None else None
-        return MetricsServer(bind, metrics, self._monitor, is_member)
+        obstacle = self._fleet.obstacle if self._fleet is not None else None
+        return MetricsServer(bind, metrics, self._monitor, obstacle)
 
 
 def _start_engines(

@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -19,12 +20,13 @@ from streamtag.config.config import Config
 from streamtag.config.nats import NatsConfig
 from streamtag.daemon.ops.monitor import Monitor
 from streamtag.daemon.output import EventOutput
+from streamtag.engine.counters import Series, series
 from streamtag.errors import ConfigError, FeedError
 from streamtag.feed.atomic_file import atomic_file
 from streamtag.feed.client.stream_state import StreamStates
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.client.tracker import FeedItem, MissedMessages, Positions, positions_in
-from streamtag.feed.messages import Message, TagOff, dump
+from streamtag.feed.messages import Message, StreamDown, TagOff, dump
 from streamtag.feed.publisher import READY
 from streamtag.feed.timestamps import rfc3339
 from streamtag.history.history import History
@@ -45,6 +47,8 @@ LINGER_SECONDS = 0.5
 """How long subscribers may take to receive the last messages."""
 BRIDGE_SECONDS = 2.0
 """How long bridges may take to end."""
+HEARD_SECONDS = 30.0
+"""A gateway is ready while a message or a heartbeat of any daemon is not older."""
 
 
 class Gateway:
@@ -63,8 +67,9 @@ class Gateway:
         self._options = self._nats.options()
         self._position = Path(f"{config.feed.journal}.nats") if config.feed.journal else None
         self._taken = load_positions(self._position)
+        self._monitor = Monitor()
         self._output = EventOutput(  # without positions everything is published again
-            config.feed, Monitor(), log_style=config.log.style, recovers=not self._taken
+            config.feed, self._monitor, log_style=config.log.style, recovers=not self._taken
         )
         publisher = self._output.publisher
         self.address = self._output.address
@@ -74,12 +79,13 @@ class Gateway:
             config, path, publisher.address, publisher.journal_path, kinds
         )
         self._states = StreamStates()
+        self._heard_at = -HEARD_SECONDS
         self._due: tuple[float, Positions] = (0.0, dict(self._taken))
         self._repeats = self._newest_messages()
 
     def run(self, is_stop_requested: Callable[[], bool]) -> None:
         """Runs until a stop is requested."""
-        with self._subscriber() as feed:
+        with self._metrics_server(), self._subscriber() as feed:
             while not is_stop_requested():
                 self._bridges.tick(self._config)
                 if self._output.publisher.waiting < MOST_WAITING:
@@ -87,9 +93,35 @@ class Gateway:
                 else:
                     time.sleep(TICK_SECONDS)
                 self._save_when_due()
+                self._monitor.last_round = time.monotonic()
         self._output.close(LINGER_SECONDS)
         self._save(self._taken)
         self._bridges.close(BRIDGE_SECONDS)
+
+    def series(self) -> dict[Series, float]:
+        """What the feed has sent and how the bridges are. Any thread may call it."""
+        counts = self._output.counters()
+        feed = {series(f"feed.{name}"): float(count) for name, count in counts.items()}
+        return feed | self._bridges.series()
+
+    def obstacle(self) -> str:
+        """Why it is not ready; empty if it is."""
+        is_heard = time.monotonic() < self._heard_at + HEARD_SECONDS
+        return "" if is_heard else f"no daemon was heard on NATS for {HEARD_SECONDS:.0f} s"
+
+    @contextmanager
+    def _metrics_server(self) -> Iterator[None]:
+        """The server of `/metrics`, if it is wanted."""
+        if not self._config.metrics.bind:
+            yield
+            return
+        from streamtag.daemon.ops.metrics import Metrics, MetricsServer
+
+        delays = {Series("publish_seconds"): self._output.publisher.delays}
+        metrics = Metrics(self._monitor, self.series, lambda: delays)
+        bind = self._config.metrics.bind
+        with closing(MetricsServer(bind, metrics, self._monitor, self.obstacle)):
+            yield
 
     def _subscriber(self) -> Subscriber:
         chosen = self._nats.topics
@@ -119,6 +151,7 @@ class Gateway:
                 break
             batch += self._renewed(item)
             seconds = 0.0
+        self._heard_at = feed.received_at or self._heard_at
         if batch:
             self._output.publish_derived(*batch)
         self._taken |= getattr(feed, "marks", {})
@@ -131,11 +164,19 @@ class Gateway:
                 yield from self._endings(item.topic.split("/")[1])
             return
         self._taken[item.topic] = (item.epoch, item.seq)
-        self._states.update(item)
+        self._note(item)
         if self._repeats and (same := _contents(item)) in self._repeats:
             self._repeats.discard(same)
             return
+        reason = item.reason if isinstance(item, StreamDown | TagOff) else ""
+        self._monitor.events[item.type, reason] += 1
         yield item
+
+    def _note(self, message: Message) -> None:
+        """Notes what a message says of the state of its stream."""
+        name = self._states.update(message)
+        if message.topic.startswith("event/"):
+            self._monitor.states[name] = self._states[name].status
 
     def _endings(self, stream: str) -> Iterator[Message]:
         """The ends of the tags that were on in a stream whose messages were lost."""
@@ -158,7 +199,7 @@ class Gateway:
                     reason="recovered",
                     title=state.title,
                 )
-                self._states.update(ending)
+                self._note(ending)
                 yield ending
 
     def _newest_messages(self) -> set[bytes]:
@@ -170,7 +211,7 @@ class Gateway:
         history = History(path)
         try:
             for message in history.current_state()[0]:
-                self._states.update(message)
+                self._note(message)
             page = history.after(max(0, history.newest() - REPEATS), REPEATS)
             return {_contents(entry.message) for entry in page.entries}
         finally:

@@ -1,6 +1,5 @@
 """The bridge to NATS JetStream with real servers: each message once, whatever is restarted."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,20 +21,6 @@ from streamtag.feed.nats.state import parse_state
 from streamtag.feed.nats.subjects import message_id
 
 require_nats()
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[NatsServer]:
-    made = NatsServer(tmp_path / "nats")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def station(tmp_path: Path, server: NatsServer) -> Iterator[Station]:
-    made = Station(tmp_path / "station", server.address)
-    yield made
-    made.close()
 
 
 def in_force(address: str, stream: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,20 +20,6 @@ from streamtag.feed.nats.subjects import LEASE_HEADER, message_id
 
 require_nats()
 SECONDS = 60.0
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[NatsServer]:
-    made = NatsServer(tmp_path / "nats")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def station(tmp_path: Path, server: NatsServer) -> Iterator[Station]:
-    made = Station(tmp_path / "one", server.address)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,24 +32,16 @@ from streamtag.daemon.fleet.agent import FleetAgent
 from streamtag.daemon.fleet.bucket import FleetBucket
 from streamtag.daemon.fleet.gate import LeaseGate
 from streamtag.daemon.fleet.identity import admit
-from streamtag.daemon.fleet.records import IdentityRecord, Record, StationRecord, encode_record
+from streamtag.daemon.fleet.records import IdentityRecord, StationRecord, encode_record
 from streamtag.errors import ConfigError, ControlError, FeedError, FleetError, StreamtagError
 from streamtag.feed.messages import Message
 from streamtag.feed.nats.connection import NatsOptions, connect
+from streamtag.feed.nats.record import Record
 
 require_nats()
 
 LEASE = "lease_seconds = 15"
 """Long enough for a busy machine."""
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[NatsServer]:
-    made = NatsServer(tmp_path / "nats")
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 def told(*words: object) -> str:
@@ -272,7 +264,7 @@ def test_two_fleets_of_one_name_are_refused(server: NatsServer) -> None:
     with joined(nats, "anna", "toy 1", "r1", "r2") as anna:
         asyncio.run(store("station.r1", StationRecord(table={}, origin="file")))
         with joined(nats, "bert", "toy 1", "r1", "r9"), joined(nats, "cleo", "toy 1"):
-            assert anna.is_member()
+            assert not anna.obstacle()
         refused("among them, such as 'r1', got none, but 'x1'", nats, "d", "toy 1", "x1")
         refused(r"expected the models of the fleet \(toy 1\), got toy 2; use", nats, "d", "toy 2")
         refused("lease_seconds: expected 6 as in .* got 9", nats, "d", "toy 1", lease=9.0)
@@ -280,11 +272,11 @@ def test_two_fleets_of_one_name_are_refused(server: NatsServer) -> None:
             asyncio.run(admitted(9.0, ("anna",)))
         asyncio.run(admitted(6.0, ("anna",), "x1", "r1"))
         with joined(nats, "d", "toy 2", "x1"), joined(nats, "e", "toy 1", "r1"):
-            assert anna.is_member()
+            assert not anna.obstacle()
     asyncio.run(admitted(9.0))
     refused("lease_seconds: expected 9", nats, "anna", "toy 1")
     asyncio.run(store("identity", IdentityRecord(v=2, lease_seconds=6, models=[])))
-    refused("expected records of version 1 in identity, got 2; use the same", nats, "d", "toy 1")
+    refused("record identity: expected version 1, got 2; use the same", nats, "d", "toy 1")
 
 
 def test_a_daemon_that_may_not_use_the_fleet_ends_with_the_reason(tmp_path: Path) -> None:

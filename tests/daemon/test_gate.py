@@ -3,7 +3,12 @@
 import pytest
 
 from streamtag.daemon.fleet.gate import LeaseGate
-from streamtag.daemon.fleet.records import ClaimRecord, DaemonRecord, decode_record, encode_record
+from streamtag.daemon.fleet.records import (
+    ClaimRecord,
+    DaemonRecord,
+    decode_fleet_record,
+    encode_record,
+)
 from streamtag.daemon.fleet.view import Entry, FleetView
 from streamtag.engine.events import (
     Event,
@@ -73,7 +78,7 @@ def test_a_daemon_is_dead_once_its_record_does_not_change_for_a_lease_here() -> 
 
 
 def test_records_of_another_version_are_refused() -> None:
-    with pytest.raises(FleetError, match=r"records of version 1 .*, got 2"):
-        decode_record("claim.r", b'{"v":2}', ClaimRecord)
-    with pytest.raises(FleetError, match="expected a ClaimRecord in claim"):
-        decode_record("claim.r", b"nonsense", ClaimRecord)
+    with pytest.raises(FleetError, match=r"record claim\.r: expected version 1, got 2"):
+        decode_fleet_record("claim.r", b'{"v":2}', ClaimRecord)
+    with pytest.raises(FleetError, match=r"record claim\.r: expected a ClaimRecord"):
+        decode_fleet_record("claim.r", b"nonsense", ClaimRecord)

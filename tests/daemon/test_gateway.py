@@ -35,7 +35,7 @@ class Fleet:
             one.start_bridge()
         self.processes = Processes(folder)
         self.port, _ = free_ports()
-        self.web, _ = free_ports()
+        self.web, self.metrics = free_ports()
         self.journal, self.config = folder / "gateway.db", folder / "gateway.toml"
         self.config.write_text(
             f'exit_when_done = false\nstreams = {{}}\nnats.servers = ["{server.address}"]\n'
@@ -81,12 +81,23 @@ def test_a_fleet_is_one_feed_with_pages_and_history(fleet: Fleet) -> None:
     for name in ("r1", "r2"):
         wait_for_state(fleet.server.address, name, 2)
     plain = fleet.config.read_text()
-    fleet.config.write_text(f'{plain}[web]\nbind = "127.0.0.1:{fleet.web}"\n')
+    fleet.config.write_text(
+        f'{plain}[web]\nbind = "127.0.0.1:{fleet.web}"\n'
+        f'[metrics]\nbind = "127.0.0.1:{fleet.metrics}"\n'
+    )
     gateway = fleet.gateway()
     with streamtag.Subscriber(f"tcp://127.0.0.1:{fleet.port}") as subscriber:
         found = [subscriber.receive(120) for _ in range(4)]
         assert all(not isinstance(one, MissedMessages) and one for one in found)
         wait_until(lambda: desk(fleet) == {"r1": ["low"], "r2": ["high"]}, fleet.processes.logs)
+        wait_until(lambda: answer(fleet, "readyz") == "ok\n", fleet.processes.logs)
+        assert answer(fleet, "healthz") == "ok\n"
+        metrics = answer(fleet, "metrics").splitlines()
+        assert {
+            'streamtag_streams{state="up"} 2.0',
+            'streamtag_events_total{reason="",type="tag_on"} 2.0',
+            'streamtag_bridge_running{bridge="web"} 1.0',
+        } <= set(metrics)
         positions, topics = Path(f"{fleet.journal}.nats"), {"event/r1/", "event/r2/"}
         wait_until(lambda: topics <= load_positions(positions).keys(), "positions")
         gateway.kill()
@@ -103,6 +114,15 @@ def test_a_fleet_is_one_feed_with_pages_and_history(fleet: Fleet) -> None:
     wait_until(lambda: fleet.said().count("r2 tag_on") == 2, lambda: f"{fleet.said()}")
     kept = ["r1 stream_up", "r1 tag_on", "r1 tag_off", "r2 stream_up", "r2 tag_on", "r2 tag_on"]
     assert sorted(fleet.said()) == sorted(kept)
+
+
+def answer(fleet: Fleet, path: str) -> str:
+    """What the gateway's metrics server says; empty if it is not ready."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{fleet.metrics}/{path}", timeout=10) as got:
+            return str(got.read().decode())
+    except OSError:
+        return ""
 
 
 def desk(fleet: Fleet) -> dict[str, list[str]]:

@@ -192,12 +192,12 @@ def test_readyz_waits_for_audio(server: MetricsServer, monitor: Monitor) -> None
 
 
 def test_a_daemon_of_a_fleet_is_ready_without_audio(monitor: Monitor) -> None:
-    leases = [False]
+    obstacles = ["its lease in the fleet has ended"]
     metrics = Metrics(monitor, dict, dict)
-    server = MetricsServer("127.0.0.1:0", metrics, monitor, is_member=lambda: leases[0])
+    server = MetricsServer("127.0.0.1:0", metrics, monitor, obstacle=lambda: obstacles[0])
     try:
         assert get(server, "/readyz") == (503, "its lease in the fleet has ended\n")
-        leases[0] = True
+        obstacles[0] = ""
         assert get(server, "/readyz") == (200, "ok\n")
     finally:
         server.close()

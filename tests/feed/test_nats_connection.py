@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,6 @@ require_nats()
 nkeys = pytest.importorskip("nkeys", reason="the extra nats is not installed")
 
 from nats.js.api import KeyValueConfig, StreamConfig  # noqa: E402
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[NatsServer]:
-    made = NatsServer(tmp_path / "nats")
-    yield made
-    made.close()
 
 
 def run(options: NatsOptions, *steps: Any) -> list[Any]:

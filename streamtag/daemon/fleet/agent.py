@@ -25,7 +25,7 @@ from streamtag.daemon.fleet.identity import check_identity, check_stations, stat
 from streamtag.daemon.fleet.records import (
     ClaimRecord,
     DaemonRecord,
-    decode_record,
+    decode_fleet_record,
     encode_record,
 )
 from streamtag.daemon.fleet.view import FleetView
@@ -125,9 +125,9 @@ class FleetAgent:
         """The leases of the daemon's stations, by name."""
         return {name: one.lease for name, one in list(self._held.items())}
 
-    def is_member(self) -> bool:
-        """Whether its lease holds now."""
-        return self._gate.is_open
+    def obstacle(self) -> str:
+        """Why it is not ready; empty while its lease holds."""
+        return "" if self._gate.is_open else "its lease in the fleet has ended"
 
     def join(self) -> None:
         """Joins the fleet.
@@ -273,7 +273,7 @@ class FleetAgent:
         key = f"daemon.{self.name}"
         found = await self._bucket.get(key)
         if found is not None:
-            record = decode_record(key, found.value, DaemonRecord)
+            record = decode_fleet_record(key, found.value, DaemonRecord)
             if record.state != "left" and record.session != self._session:
                 deadline = self._gate.clock() + self._config.lease_seconds
                 while self._gate.clock() < deadline:
@@ -335,7 +335,7 @@ class FleetAgent:
             return True
         found = await self._bucket.get(key)
         if found is not None:
-            if decode_record(key, found.value, DaemonRecord).session == self._session:
+            if decode_fleet_record(key, found.value, DaemonRecord).session == self._session:
                 self._revision = found.revision  # our own change: only its answer was lost
                 return False
             log.error(

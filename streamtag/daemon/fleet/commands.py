@@ -17,7 +17,7 @@ from streamtag.daemon.fleet.records import (
     DrainRecord,
     RebalanceRecord,
     StationRecord,
-    decode_record,
+    decode_fleet_record,
     encode_record,
 )
 from streamtag.daemon.fleet.view import FleetView
@@ -136,7 +136,7 @@ async def remove_station(bucket: FleetBucket, name: str) -> None:
         FleetError: there is no such station.
     """
     found = await bucket.get(f"station.{name}")
-    if found is None or decode_record(found.key, found.value, StationRecord).table is None:
+    if found is None or decode_fleet_record(found.key, found.value, StationRecord).table is None:
         raise FleetError(f"fleet: expected the name of a station, got {name!r}; see fleet status")
     await bucket.put(found.key, encode_record(StationRecord(table=None, origin="command")))
 
@@ -163,7 +163,7 @@ async def drain(bucket: FleetBucket, name: str, *, undo: bool) -> None:
     found = await bucket.get(f"daemon.{name}")
     if found is None:
         raise FleetError(f"fleet: expected the name of a daemon, got {name!r}; see fleet status")
-    session = decode_record(found.key, found.value, DaemonRecord).session
+    session = decode_fleet_record(found.key, found.value, DaemonRecord).session
     await bucket.put(f"drain.{name}", encode_record(DrainRecord(session="" if undo else session)))
 
 

@@ -14,7 +14,7 @@ from streamtag.daemon.fleet.bucket import FleetBucket
 from streamtag.daemon.fleet.records import (
     IdentityRecord,
     StationRecord,
-    decode_record,
+    decode_fleet_record,
     encode_record,
 )
 from streamtag.errors import FleetError
@@ -61,7 +61,7 @@ async def check_identity(bucket: FleetBucket, lease_seconds: float, models: str)
             break
         if await bucket.update(KEY, encode_record(own), 0):
             return
-    theirs = decode_record(KEY, found.value, IdentityRecord)
+    theirs = decode_fleet_record(KEY, found.value, IdentityRecord)
     if theirs.lease_seconds != lease_seconds:
         raise FleetError(
             f"fleet.lease_seconds: expected {theirs.lease_seconds:g} as in the rest of the fleet, "
@@ -88,7 +88,7 @@ async def check_stations(bucket: FleetBucket, stations: Collection[str]) -> None
     of_files = sorted(
         entry.key.removeprefix("station.")
         for entry in found
-        if decode_record(entry.key, entry.value, StationRecord).origin == "file"
+        if decode_fleet_record(entry.key, entry.value, StationRecord).origin == "file"
     )
     if of_files and not known & set(stations):
         raise FleetError(
@@ -118,7 +118,7 @@ async def admit(
         FleetError: the lease differs and daemons with the old one are running.
     """
     found = await bucket.get(KEY)
-    old = decode_record(KEY, found.value, IdentityRecord) if found else None
+    old = decode_fleet_record(KEY, found.value, IdentityRecord) if found else None
     if old is not None and old.lease_seconds != lease_seconds and running:
         raise FleetError(
             f"fleet.lease_seconds: expected {old.lease_seconds:g} while daemons run, got "

@@ -12,21 +12,12 @@
 No key is ever deleted, so the larger of two revisions is the newer record.
 """
 
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 
 from streamtag.errors import FleetError
-
-VERSION = 1
-"""Version of these records."""
-R = TypeVar("R", bound="Record")
-
-
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """The common field of all records."""
-
-    v: int = VERSION
+from streamtag.feed.nats.record import R, Record, decode_record
 
 
 class DaemonRecord(Record, frozen=True, kw_only=True):
@@ -90,19 +81,10 @@ def encode_record(record: Record) -> bytes:
     return msgspec.json.encode(record)
 
 
-def decode_record(key: str, value: bytes, kind: type[R]) -> R:
+def decode_fleet_record(key: str, value: bytes, kind: type[R]) -> R:
     """A record from a key's value.
 
     Raises:
         FleetError: the value is no such record, or one of another version.
     """
-    try:
-        record = msgspec.json.decode(value, type=kind)
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise FleetError(f"fleet: expected a {kind.__name__} in {key}, got {error}") from None
-    if record.v != VERSION:
-        raise FleetError(
-            f"fleet: expected records of version {VERSION} in {key}, got {record.v}; "
-            "use the same version of streamtag everywhere"
-        )
-    return record
+    return decode_record(f"fleet: record {key}", value, kind, FleetError)

@@ -12,7 +12,7 @@ from streamtag.daemon.fleet.records import (
     DaemonRecord,
     DrainRecord,
     StationRecord,
-    decode_record,
+    decode_fleet_record,
 )
 
 REBALANCE_SECONDS = 60.0
@@ -66,15 +66,15 @@ class FleetView:
         self.revisions[entry.key] = entry.revision
         kind, _, name = entry.key.partition(".")
         if kind == "daemon":
-            daemon = decode_record(entry.key, entry.value, DaemonRecord)
+            daemon = decode_fleet_record(entry.key, entry.value, DaemonRecord)
             self.daemons[name] = SeenDaemon(daemon, entry.revision, now)
         elif kind == "station":
-            self.stations[name] = decode_record(entry.key, entry.value, StationRecord)
+            self.stations[name] = decode_fleet_record(entry.key, entry.value, StationRecord)
         elif kind == "claim":
-            claim = decode_record(entry.key, entry.value, ClaimRecord)
+            claim = decode_fleet_record(entry.key, entry.value, ClaimRecord)
             self.claims[name] = (claim, entry.revision)
         elif kind == "drain":
-            self._drains[name] = decode_record(entry.key, entry.value, DrainRecord)
+            self._drains[name] = decode_fleet_record(entry.key, entry.value, DrainRecord)
         elif kind == "rebalance":
             self._ordered_at = now
 

@@ -1,7 +1,8 @@
 """Metrics and health on a small HTTP server: the exporter for Prometheus and two health checks.
 
 `/metrics` is the text that Prometheus reads. `/healthz` says whether the engine makes progress.
-`/readyz` says whether the models are warm and audio has arrived, or a fleet was joined.
+`/readyz` says whether the models are warm and audio has arrived, or a fleet was joined, or a
+gateway hears daemons.
 """
 
 import logging
@@ -211,7 +212,7 @@ def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
 class MetricsServer:
     """The HTTP server at `bind`, which is `HOST:PORT`. Port 0 takes a free one.
 
-    `is_member` says whether a daemon of a fleet has joined it: it is ready without audio.
+    `obstacle` says why a program that needs no audio is not ready; it is empty if it is.
 
     Raises:
         ConfigError: the address cannot be used.
@@ -222,14 +223,14 @@ class MetricsServer:
         bind: str,
         metrics: Metrics,
         monitor: Monitor,
-        is_member: Callable[[], bool] | None = None,
+        obstacle: Callable[[], str] | None = None,
     ) -> None:
         if (place := split_host_port(bind)) is None:
             raise ConfigError(
                 f"metrics.bind: expected HOST:PORT, such as 127.0.0.1:9464, got {bind!r}"
             )
         try:
-            self._server = _ThreadingServer(place, _handler(metrics, monitor, is_member))
+            self._server = _ThreadingServer(place, _handler(metrics, monitor, obstacle))
         except (OSError, OverflowError) as error:
             raise ConfigError(
                 f"metrics.bind: expected an address to listen on, such as 127.0.0.1:9464, "
@@ -255,12 +256,14 @@ class _ThreadingServer(ThreadingHTTPServer):
 
 
 def _handler(
-    metrics: Metrics, monitor: Monitor, is_member: Callable[[], bool] | None
+    metrics: Metrics, monitor: Monitor, obstacle: Callable[[], str] | None
 ) -> type[BaseHTTPRequestHandler]:
     def readiness() -> tuple[int, bytes]:
-        if is_member is not None:
-            return (200, b"ok\n") if is_member() else (503, b"its lease in the fleet has ended\n")
-        return (200, b"ok\n") if monitor.has_audio else (503, b"no audio has come yet\n")
+        if obstacle is not None:
+            why = obstacle()
+        else:
+            why = "" if monitor.has_audio else "no audio has come yet"
+        return (503, f"{why}\n".encode()) if why else (200, b"ok\n")
 
     def answer(path: str) -> tuple[int, bytes]:
         match path:

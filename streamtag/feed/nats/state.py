@@ -4,23 +4,21 @@ from collections.abc import Iterable
 
 import msgspec
 
-from streamtag.errors import FeedError
 from streamtag.feed.codec import encode
 from streamtag.feed.messages import Message, parse
-from streamtag.feed.nats.subjects import VERSION
+from streamtag.feed.nats.record import Record, decode_record
 
 
-class TopicState(msgspec.Struct, frozen=True, kw_only=True):
+class TopicState(Record, frozen=True, kw_only=True):
     """The messages in force after message `seq` of a topic and epoch."""
 
-    v: int
     epoch: str
     seq: int
     position: int
     """Position of that message in JetStream's stream."""
     lease: int = 0
     """The lease in that message; 0 without a fleet."""
-    messages: list[msgspec.Raw] = []
+    messages: list[msgspec.Raw] = msgspec.field(default_factory=list)
     """Payloads of the messages in force."""
 
     def parsed(self) -> list[Message]:
@@ -32,7 +30,6 @@ def state_body(epoch: str, seq: int, position: int, lease: int, bodies: Iterable
     """Encodes a state as a payload."""
     return encode(
         TopicState(
-            v=VERSION,
             epoch=epoch,
             seq=seq,
             position=position,
@@ -48,13 +45,4 @@ def parse_state(body: bytes) -> TopicState:
     Raises:
         FeedError: it is not a state, or one of another version.
     """
-    try:
-        state = msgspec.json.decode(body, type=TopicState)
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise FeedError(f"nats: expected a state, got {body[:60]!r}: {error}") from None
-    if state.v != VERSION:
-        raise FeedError(
-            f"nats: expected states of version {VERSION}, got {state.v}; "
-            "use the same version of streamtag everywhere"
-        )
-    return state
+    return decode_record("nats: state of a topic", body, TopicState)
