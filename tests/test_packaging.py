@@ -30,10 +30,20 @@ def test_the_configurations_of_the_images_are_taken(tmp_path: Path, path: Path) 
     assert config.metrics.bind == "0.0.0.0:9464"  # where the health check asks
 
 
+def test_what_the_configuration_of_compose_says_of_nats(tmp_path: Path) -> None:
+    text = (COMPOSE / "streamtag.toml").read_text().replace(STATE, str(tmp_path))
+    placed = tmp_path / "streamtag.toml"
+    placed.write_text(re.sub(r"^# (\[nats\]|servers =)", r"\1", text, flags=re.MULTILINE))
+    config = load_config(placed)
+    assert config.nats is not None
+    assert config.nats.servers == ("nats://nats:4222",)  # the name of the service
+
+
 def test_what_compose_mounts_is_there() -> None:
     yaml = pytest.importorskip("yaml", reason="the extra docs is not installed")
     services = yaml.safe_load((COMPOSE / "compose.yaml").read_text())["services"]
-    assert set(services) == {"streamtag", "mosquitto", "prometheus", "grafana"}
+    assert set(services) == {"streamtag", "mosquitto", "prometheus", "grafana", "nats"}
+    assert [n for n, one in services.items() if "profiles" in one] == ["nats"]
     mounts = [m.split(":")[0] for service in services.values() for m in service.get("volumes", ())]
     assert [m for m in mounts if m.startswith(".") and not (COMPOSE / m).is_file()] == []
     published = [p for service in services.values() for p in service.get("ports", ())]
