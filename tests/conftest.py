@@ -16,6 +16,7 @@ from streamtag import _core
 from streamtag.audio.feature_config import FeatureConfig
 from streamtag.model.card import Card, PastPadding
 from streamtag.train.exporting.bundle import export
+from streamtag.train.training.distributed import keep_freed_memory
 
 settings.register_profile("same every time", derandomize=True, deadline=None)
 settings.load_profile("same every time")
@@ -150,7 +151,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Garbage collections need not look at torch and at 5,000 tests again and again."""
+    """Garbage collections need not look at torch and at 5,000 tests again and again, and the large
+    blocks of nets need not be cleared by the system for every one of them."""
+    keep_freed_memory()
     gc.collect()
     gc.freeze()
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import sys
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -170,7 +170,11 @@ def golden_signal(rate: int, seconds: float) -> np.ndarray:
 
 def golden_window(card: Card) -> np.ndarray:
     """The window of the golden signal that the model is given, (1, window_frames, width)."""
-    config, wanted = card.features, card.window_frames
+    return _golden_window(card.features, card.window_frames).copy()
+
+
+@lru_cache(maxsize=8)
+def _golden_window(config: FeatureConfig, wanted: int) -> np.ndarray:
     end = config.span(0, wanted)[1] + config.frame_hop
     frames = frames_of(golden_signal(config.sample_rate, end / config.sample_rate), config)[:wanted]
     window = np.zeros((1, wanted, config.width), np.float32)

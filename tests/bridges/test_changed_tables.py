@@ -108,7 +108,7 @@ def status(port: int, token: str = "") -> int:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         address = f"http://127.0.0.1:{port}/api/state"
-        return httpx.get(address, headers=headers, trust_env=False).status_code
+        return httpx.get(address, headers=headers, trust_env=False, verify=False).status_code
     except httpx.TransportError:
         return 0
 

@@ -86,7 +86,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def client(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=SECONDS, trust_env=False) as client:
+    with httpx.Client(
+        base_url=server.url, timeout=SECONDS, trust_env=False, verify=False
+    ) as client:
         yield client
 
 

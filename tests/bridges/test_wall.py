@@ -350,7 +350,10 @@ def wait_for_page(address: str) -> None:
 
     def there() -> bool:
         try:
-            return httpx.get(f"http://{address}/wall", trust_env=False).status_code == 200
+            return (
+                httpx.get(f"http://{address}/wall", trust_env=False, verify=False).status_code
+                == 200
+            )
         except httpx.TransportError:
             return False
 

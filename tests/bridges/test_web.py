@@ -155,7 +155,7 @@ def test_unknown_paths_and_methods_are_errors(server: Server) -> None:
     assert "/api/state" in server.get("/nothing").json()["error"]["expected"]
     import httpx
 
-    assert httpx.post(server.url + "/api/state", trust_env=False).status_code == 405
+    assert httpx.post(server.url + "/api/state", trust_env=False, verify=False).status_code == 405
 
 
 def test_a_websocket_is_refused_with_the_error(server: Server) -> None:
@@ -367,7 +367,7 @@ def test_random_requests_are_answered_without_a_traceback(server: Server) -> Non
     values = ("", "%00", "%ff%fe", "-2h", "-999999999w", "9" * 40, "2026-13-01", "[]", "tag_on")
     values += ("0001-01-01T00:00%2B14:00", f"{epoch}-{'9' * 18}-0", f"{epoch}-0-0", "a" * 5000)
     paths = ("/api/history", "/api/state", "/api/streams/%00", "/api/streams/a%2Fb", "//", "/ws")
-    with httpx.Client(timeout=60, trust_env=False) as client:
+    with httpx.Client(timeout=60, trust_env=False, verify=False) as client:
         for k in range(150):
             query = "&".join(f"{choice(names)}={choice(values)}" for _ in range(k % 4))
             answer = client.get(f"{server.url}{choice(paths)}?{query}")

@@ -94,8 +94,10 @@ def test_live_events_are_limited(server: Server, feed: Feed) -> None:
             for name in ("secret", "own1"):
                 feed.publish(events.TitleChanged(name, 1000 * i, f"{name} {i}"))
                 feed.scores(name, 3 + i, 0.5, 0.5)
-        got = [json.loads(socket.recv(30)) for _ in range(10)]
-    assert {message["stream"] for message in got} == {"own1"}
+        streams: list[str] = []
+        while streams.count("own1") < 10:
+            streams.append(json.loads(socket.recv(30))["stream"])
+    assert set(streams) <= {"own1", "own2"}  # the last of what came before may be of own2
     with connect(f"{address}/ws?token=less&type=title&type=scores") as socket:
         state = json.loads(socket.recv(30))["streams"]
         assert set(state) == {"own1"}
@@ -126,7 +128,7 @@ def test_refusals_are_logged_with_token_and_address(server: Server) -> None:
 
 
 def test_a_session_keeps_the_rights_of_its_token(server: Server) -> None:
-    with httpx.Client(base_url=server.url, trust_env=False, timeout=30) as client:
+    with httpx.Client(base_url=server.url, trust_env=False, verify=False, timeout=30) as client:
         body = {"token": "some", "name": "Ana"}
         signed = client.post("/api/session", json=body, headers={"Streamtag-Request": "1"})
         assert signed.json()["role"] == "reader"

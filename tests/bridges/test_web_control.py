@@ -32,7 +32,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Com
 
 def post(server: Server, body: object, headers: dict[str, str] = MAY) -> httpx.Response:
     url = f"{server.url}/api/control"
-    return httpx.post(url, json=body, headers=headers, timeout=SECONDS, trust_env=False)
+    return httpx.post(
+        url, json=body, headers=headers, timeout=SECONDS, trust_env=False, verify=False
+    )
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from streamtag.train.importing.checkpoint import (
 from streamtag.train.importing.importer import import_checkpoint
 from streamtag.train.importing.published import KINDS, PUBLISHED
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "loaded_once")
 
 WEIGHTS = SHARED / "data" / "weights"
 TOLERANCE = 1e-3
