@@ -4,8 +4,9 @@
         [--musicnn musicnn-0.1.0-py3-none-any.whl]
 
 The recordings are MP3s of 128 kbit/s, 44.1 kHz, stereo. Each contender is a command in a process of
-its own, and they alternate, so that other work on the machine makes all of them slower. Time is
-from start to end; `after_start` is without the start, measured with a recording of a second.
+its own. Time is from start to end; `after_start` is without the start, measured with a recording
+of a second. `cpu` is by CPU time of all processes that the command has started, Ray's and decoders
+too: other work on the machine disturbs it less.
 
 - archive: `streamtag archive` with the default model and a Ray of its own, on so many cores.
 - plain: a pool of as many processes; in each, ffmpeg decodes, torchaudio resamples and makes
@@ -19,13 +20,16 @@ from start to end; `after_start` is without the start, measured with a recording
   a cluster costs, not what it gains.
 """
 
+import ctypes
+import math
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout, suppress
 from functools import cache
 from importlib.util import find_spec
 from multiprocessing import get_context
@@ -35,28 +39,44 @@ from typing import Any
 import numpy as np
 from musicnn_graph import write_graph
 from rows import Row, parser, write
-from tag import plain, recordings
+from tag import Cost, plain, recordings
 
 from streamtag.model.shipped import default_bundle
 
+PR_SET_CHILD_SUBREAPER = 36
 GRAPH = "STREAMTAG_BENCHMARK_GRAPH"
 """Environment variable: the graph of TensorFlow that Essentia runs."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 
 
-def seconds(command: Sequence[str], environment: dict[str, str], cores: int | None) -> float:
-    """Seconds that a command takes on so many cores."""
+def cost(command: Sequence[str], environment: Mapping[str, str], cores: int | None) -> Cost:
+    """What a command takes on so many cores, with all processes that it has started.
+
+    With `cores` None others of our processes are alive, and CPU time is not measured.
+    """
     allowed = sorted(os.sched_getaffinity(0))[:cores]
-    began = time.perf_counter()
+    before, began = cpu_of_children(), time.perf_counter()
     subprocess.run(
         command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         env=os.environ | environment, preexec_fn=lambda: os.sched_setaffinity(0, allowed),
     )  # fmt: skip
-    return time.perf_counter() - began
+    wall = time.perf_counter() - began
+    if cores is None:
+        return Cost(math.nan, wall)
+    with suppress(ChildProcessError):  # Ray's processes, which have become ours
+        while True:
+            os.wait()
+    return Cost(cpu_of_children() - before, wall)
 
 
-def archive(files: Sequence[Path], cores: int | None, address: str = "") -> float:
-    """Seconds of `streamtag archive`."""
+def cpu_of_children() -> float:
+    """Seconds of CPU of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def archive(files: Sequence[Path], cores: int | None, address: str = "") -> Cost:
+    """What `streamtag archive` takes."""
     with tempfile.TemporaryDirectory() as folder:
         words = [
             *map(str, files),
@@ -64,7 +84,7 @@ def archive(files: Sequence[Path], cores: int | None, address: str = "") -> floa
             f"{folder}/OUT",
             *(["--address", address] if address else []),
         ]
-        return seconds([sys.executable, "-m", "streamtag", "archive", *words], {}, cores)
+        return cost([sys.executable, "-m", "streamtag", "archive", *words], {}, cores)
 
 
 def plain_one(file: str) -> None:
@@ -107,10 +127,10 @@ def pool(name: str, files: Sequence[str], processes: int) -> None:
         made.map(one, files, chunksize=1)
 
 
-def looped(name: str, files: Sequence[Path], cores: int) -> float:
-    """Seconds of a pool."""
+def looped(name: str, files: Sequence[Path], cores: int) -> Cost:
+    """What a pool takes."""
     words = [__file__, *map(str, files), "--pool", name, "--cores", str(cores)]
-    return seconds([sys.executable, *words], ONE_THREAD, cores)
+    return cost([sys.executable, *words], ONE_THREAD, cores)
 
 
 def on_cores(cores: int, second: Path, files: Sequence[Path], hours: float) -> list[Row]:
@@ -119,16 +139,34 @@ def on_cores(cores: int, second: Path, files: Sequence[Path], hours: float) -> l
     contenders["plain"] = lambda some: looped("plain", some, cores)
     if GRAPH in os.environ:
         contenders["essentia"] = lambda some: looped("essentia", some, cores)
-    rows = []
     starts = {name: run([second]) for name, run in contenders.items()}
-    for name, run in contenders.items():
-        took = run(files)
-        whole, after = (hours / (t / 60) / cores for t in (took, max(1e-3, took - starts[name])))
-        print(f"{name}, {cores} cores: {whole:.2f} h per minute and core, {after:.2f} after the "
-              f"start of {starts[name]:.1f} s", flush=True)  # fmt: skip
-        rows.append(Row(f"archive/{cores}_cores/{name}", whole, "h/min/core"))
-        rows.append(Row(f"archive/{cores}_cores/{name}_after_start", after, "h/min/core"))
-    return rows
+    return [
+        row
+        for name, run in contenders.items()
+        for row in speeds(name, cores, starts[name], run(files), hours)
+    ]
+
+
+def speeds(name: str, cores: int, start: Cost, whole: Cost, hours: float) -> list[Row]:
+    """Hours of audio per minute and core, and per minute of CPU; also without the start."""
+    after = Cost(max(1e-3, whole.cpu - start.cpu), max(1e-3, whole.wall - start.wall))
+    found = {
+        "": (60 * hours / whole.wall / cores, "h/min/core"),
+        "_after_start": (60 * hours / after.wall / cores, "h/min/core"),
+        "_cpu": (60 * hours / whole.cpu, "h/min"),
+        "_cpu_after_start": (60 * hours / after.cpu, "h/min"),
+    }
+    time, time_after, cpu, cpu_after = (value for value, _ in found.values())
+    print(
+        f"{name}, {cores} cores: {time:.2f} h per minute and core, {time_after:.2f} after the "
+        f"start of {start.wall:.1f} s; {cpu:.2f} h per minute of CPU, {cpu_after:.2f} after the "
+        f"start of {start.cpu:.1f} s",
+        flush=True,
+    )
+    return [
+        Row(f"archive/{cores}_cores/{name}{end}", *value_and_unit)
+        for end, value_and_unit in found.items()
+    ]
 
 
 def on_nodes(nodes: int, files: Sequence[Path], hours: float) -> Row:
@@ -140,7 +178,7 @@ def on_nodes(nodes: int, files: Sequence[Path], hours: float) -> Row:
     for _ in range(nodes - 1):
         cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
     try:
-        took = archive(files, None, cluster.address)
+        took = archive(files, None, cluster.address).wall
     finally:
         cluster.shutdown()
     print(f"{nodes} nodes on this machine: {hours / (took / 60):.2f} h per minute", flush=True)
@@ -160,6 +198,7 @@ def main() -> None:
     if options.pool:
         pool(options.pool, options.paths, options.cores[0])
         return
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # Ray's processes outlive who starts them
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "x" * 32, "RAY_TMPDIR": "/tmp"}
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
     with tempfile.TemporaryDirectory() as folder:

@@ -13,6 +13,7 @@ from support.paths import ROOT
 
 from streamtag.cli.main import app
 from streamtag.config.config import load_config
+from streamtag.daemon.check import checked_config
 
 PACKAGING = ROOT / "packaging"
 COMPOSE = PACKAGING / "compose"
@@ -30,10 +31,20 @@ def test_the_configurations_of_the_images_are_taken(tmp_path: Path, path: Path) 
     assert config.metrics.bind == "0.0.0.0:9464"  # where the health check asks
 
 
+def test_what_the_configuration_of_compose_says_of_nats(tmp_path: Path) -> None:
+    text = (COMPOSE / "streamtag.toml").read_text().replace(STATE, str(tmp_path))
+    placed = tmp_path / "streamtag.toml"
+    placed.write_text(re.sub(r"^# (\[nats\]|servers =)", r"\1", text, flags=re.MULTILINE))
+    config = load_config(placed)
+    assert config.nats is not None
+    assert config.nats.servers == ("nats://nats:4222",)  # the name of the service
+
+
 def test_what_compose_mounts_is_there() -> None:
     yaml = pytest.importorskip("yaml", reason="the extra docs is not installed")
     services = yaml.safe_load((COMPOSE / "compose.yaml").read_text())["services"]
-    assert set(services) == {"streamtag", "mosquitto", "prometheus", "grafana"}
+    assert set(services) == {"streamtag", "mosquitto", "prometheus", "grafana", "nats"}
+    assert [n for n, one in services.items() if "profiles" in one] == ["nats"]
     mounts = [m.split(":")[0] for service in services.values() for m in service.get("volumes", ())]
     assert [m for m in mounts if m.startswith(".") and not (COMPOSE / m).is_file()] == []
     published = [p for service in services.values() for p in service.get("ports", ())]
@@ -93,16 +104,22 @@ def test_the_job_for_kuberay_runs_a_command_of_the_image() -> None:
     assert tag.make_context("tag", rest).params["address"] == "auto"
 
 
-def test_the_fleet_for_kubernetes_is_whole(tmp_path: Path) -> None:
-    """Selectors, probes, mounts and the configuration fit each other."""
+@pytest.mark.parametrize(
+    ("name", "command", "ready"), [("fleet", "run", "readyz"), ("gateway", "gateway", "healthz")]
+)
+def test_what_is_for_kubernetes_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, command: str, ready: str
+) -> None:
+    """Selectors, probes, mounts, secrets and the configuration fit each other."""
     yaml = pytest.importorskip("yaml", reason="the extra docs is not installed")
-    text = (PACKAGING / "kubernetes" / "fleet.yaml").read_text()
+    text = (PACKAGING / "kubernetes" / f"{name}.yaml").read_text()
     found = {one["kind"]: one for one in yaml.safe_load_all(text)}
-    assert set(found) == {"ConfigMap", "Service", "StatefulSet", "PodDisruptionBudget"}
+    budget = {"PodDisruptionBudget"} if name == "fleet" else set()
+    assert set(found) == {"ConfigMap", "Service", "StatefulSet", *budget}
     spec = found["StatefulSet"]["spec"]
     labels = spec["template"]["metadata"]["labels"]
     assert labels == spec["selector"]["matchLabels"] == found["Service"]["spec"]["selector"]
-    assert labels == found["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"]
+    assert all(labels == found[one]["spec"]["selector"]["matchLabels"] for one in budget)
     assert spec["serviceName"] == found["Service"]["metadata"]["name"]
     pod = spec["template"]["spec"]
     (container,) = pod["containers"]
@@ -112,12 +129,17 @@ def test_the_fleet_for_kubernetes_is_whole(tmp_path: Path) -> None:
     }
     assert {one["name"] for one in container["volumeMounts"]} == volumes
     ports = {one["name"]: one["containerPort"] for one in container["ports"]}
-    for probe, path in (("startup", "healthz"), ("liveness", "healthz"), ("readiness", "readyz")):
+    assert ports == {one["name"]: one["port"] for one in found["Service"]["spec"]["ports"]}
+    for probe, path in (("startup", "healthz"), ("liveness", "healthz"), ("readiness", ready)):
         assert container[f"{probe}Probe"]["httpGet"] == {"path": f"/{path}", "port": "metrics"}
-    configuration = found["ConfigMap"]["data"]["streamtag.toml"]
+    for variable in container.get("env", ()):
+        monkeypatch.setenv(variable["name"], "x" * 32)
     placed = tmp_path / "streamtag.toml"
+    configuration = found["ConfigMap"]["data"]["streamtag.toml"]
     placed.write_text(configuration.replace(STATE, str(tmp_path)))
-    config = load_config(placed)
-    assert config.fleet is not None
+    config = checked_config(placed)
+    assert (config.fleet is not None) == (name == "fleet")
     assert config.metrics.bind == f"0.0.0.0:{ports['metrics']}"
-    assert container["args"] == ["run", "/etc/streamtag/streamtag.toml"]
+    assert container["args"] == [command, "/etc/streamtag/streamtag.toml"]
+    if config.web:
+        assert config.web.bind == f"0.0.0.0:{ports['web']}"
