@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 WRONG_LAST_MESSAGE = 10071
 """JetStream's number of the error "wrong last sequence"."""
+TRIES = 6
+"""How often to ask for a bucket, `REQUEST_SECONDS` each: the servers of a cluster that starts take
+their time."""
 LIMITS = ("max_age", "max_bytes", "num_replicas", "duplicate_window")
 """The settings of an existing stream that a changed configuration may change."""
 
@@ -59,18 +62,28 @@ async def ensure_bucket(
     Raises:
         FeedError: the bucket belongs to another program, fleet or version.
     """
+    config.description = description(owner)
+    with api_errors(connection, f"to use or make the bucket {config.bucket}"):
+        for _ in range(TRIES - 1):
+            try:
+                return await _bucket(connection, config)
+            except TimeoutError:
+                if connection.last_error:  # the server has said why
+                    raise
+        return await _bucket(connection, config)
+
+
+async def _bucket(connection: NatsConnection, config: "KeyValueConfig") -> "KeyValue":
     import nats.js.errors
 
     jetstream = connection.jetstream
-    config.description = description(owner)
-    with api_errors(connection, f"to use or make the bucket {config.bucket}"):
-        try:
-            bucket = await jetstream.key_value(config.bucket)
-        except nats.js.errors.NotFoundError:
-            return await jetstream.create_key_value(config)
-        found = (await jetstream.stream_info(f"KV_{config.bucket}")).config
-        _check(connection, f"bucket {config.bucket}", found.description, config.description)
-        return bucket
+    try:
+        bucket = await jetstream.key_value(config.bucket)
+    except nats.js.errors.NotFoundError:
+        return await jetstream.create_key_value(config)
+    found = (await jetstream.stream_info(f"KV_{config.bucket}")).config
+    _check(connection, f"bucket {config.bucket}", found.description, str(config.description))
+    return bucket
 
 
 async def wait_for_leader(connection: NatsConnection, stream: str, seconds: float) -> bool:
