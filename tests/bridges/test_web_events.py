@@ -4,6 +4,7 @@ import json
 import math
 import os
 import socket
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,11 +19,13 @@ from support.web_server import SECONDS, EventSource, Feed, Server, numbers, serv
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from streamtag.bridges.web.hub import ClientQueue, FeedHub
 from streamtag.feed import publisher
 from streamtag.feed.journal.lock_file import read_record, write_record
 from streamtag.feed.journal.retention import Retention
 from streamtag.feed.messages import TagOn
 from streamtag.history.history import History
+from streamtag.history.query import Query
 
 
 @pytest.fixture
@@ -210,6 +213,31 @@ def test_a_connected_client_is_told_of_events_lost_in_a_crash(
         assert missed["count"] == published[0].seq - feed.published[-1].seq - 1
         assert numbers([b for b in got if b is not missed]) == [("a", m.seq) for m in published]
         back.close()
+
+
+def test_nothing_is_lost_or_repeated_while_the_journal_cannot_be_read(
+    feed: Feed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = FeedHub(lambda: pytest.fail("it needs no feed"), tmp_path / "j.db", 1.0)
+    hub.read_journal()
+    client = ClientQueue(Query(), limit=100)
+    hub.clients.add(client)
+    with monkeypatch.context() as patch:
+        patch.setattr(History, "after", broken_disk)
+        on = feed.on("a", "calm", 1)
+        hub.read_journal()
+        assert hub.history is None
+        hub._update(on[0])  # the feed brings it meanwhile
+    off = feed.off("a", "calm", 1, 2)
+    hub.read_journal()
+    hub._update(off[0])
+    assert [event.message for event in client.waiting] == [*on, *off]
+    assert hub.state()["streams"]["a"]["tags"] == []
+    hub.close()
+
+
+def broken_disk(*_: object) -> None:
+    raise sqlite3.OperationalError("disk I/O error")
 
 
 def test_an_id_removed_by_retention_after_a_crash(feed: Feed, tmp_path: Path) -> None:

@@ -171,6 +171,7 @@ class FeedHub:
         self.alerts = RaisedAlerts()
         self.history: History | None = None
         """The journal, while it is open."""
+        self._last_history: History | None = None  # open or closed
         self.cursor = 0
         """Number of the last entry of the journal that was queued."""
         self.daemon_alive = False
@@ -277,12 +278,16 @@ class FeedHub:
         }
 
     def _open(self) -> None:
-        """Opens the journal and takes the current state from it."""
-        replaced = self.history is not None
+        """Opens the journal and takes the current state from it. If it is the same journal, which
+        could not be read for a while, what comes after the cursor is still to be queued."""
         self.close()
         if self._journal is None or not self._journal.is_file():
             return
-        self.history = History(self._journal)
+        before = self._last_history
+        replaced = before is not None and before.replaced
+        self.history = self._last_history = History(self._journal)
+        if before is not None and not replaced:
+            return
         messages, self.cursor = self.history.current_state()
         self._keeps_scores = self.history.keeps_scores()
         self.states, self.alerts = StreamStates(), RaisedAlerts()
@@ -305,8 +310,8 @@ class FeedHub:
         if isinstance(message, Goodbye | Beat):
             return
         is_event = _is_kept(message)
-        if (is_event or self._keeps_scores) and self.history is not None:
-            if self.history.contains(message):
+        if self._last_history is not None and (is_event or self._keeps_scores):
+            if self.history is not None and self.history.contains(message):
                 return  # queued when the journal was read
             if is_event:
                 self._unkept.append((message.topic, message.epoch, message.seq))
