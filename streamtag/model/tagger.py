@@ -220,7 +220,7 @@ class Tagger:
         try:
             module = fuse(self._scripted_part(part), *example)
         except Exception as error:  # it works without
-            logger.info("%s: %s is not compiled for %s: %s", self.path, part, shapes, error)
+            logger.debug("%s: %s is not compiled for %s: %s", self.path, part, shapes, error)
             return general
         if (seconds := _seconds(module, example)) < general:
             self._compiled[part, shapes[0]] = module
@@ -259,7 +259,7 @@ class Tagger:
                 module = optimise(self._module, example)
                 self._replay(module)
             except Exception as error:  # the model works without optimisation too
-                logger.info("%s: optimisation %s is not possible: %s", self.path, name, error)
+                logger.debug("%s: optimisation %s is not possible: %s", self.path, name, error)
             else:
                 self.optimisations.add(name)
                 return module
