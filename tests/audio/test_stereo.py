@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.chain import daemon, receive_until
 from support.faulty_server import CODECS, OK, Connection, Server, encoded, sends
+from support.peers import wait_until
 from support.ports import blocks_of
 from support.sounds import tone
 
@@ -179,15 +180,23 @@ def test_who_is_watched_gives_the_same_samples_and_both_channels(
 
 
 def test_a_seam_of_who_is_watched(tmp_path: Path) -> None:
-    wide = np.stack([tone(1.5, 44100, 440, 0.4)] * 2, 1)
-    data = encoded(tmp_path, wide, 44100, "aac")
-    data += encoded(tmp_path, tone(1.5, 22050, 440, 0.4), 22050, "aac")
-    with Server(sends(OK, data)) as server:
+    wide = encoded(tmp_path, np.stack([tone(1.5, 44100, 440, 0.4)] * 2, 1), 44100, "aac")
+    narrow = encoded(tmp_path, tone(1.5, 22050, 440, 0.4), 22050, "aac")
+    half, watching = len(narrow) // 2, list[UrlSource]()
+
+    def answer(connection: Connection) -> None:
+        connection.send(OK + wide + narrow[:half])
+        if watching:  # the log and the audio come through two pipes
+            wait_until(lambda: watching[0]._log.layout == "mono", "the log does not say mono")
+        connection.send(narrow[half:])
+
+    with Server(answer) as server:
         plain, _, expected = received(UrlSource(server.url, rate=16000, limits=PATIENT))
-        source = UrlSource(server.url, rate=16000, limits=PATIENT, watch=True)
-        mixed, both, holes = received(source)
+        watching += [UrlSource(server.url, rate=16000, limits=PATIENT, watch=True)]
+        mixed, both, holes = received(watching[0])
     assert holes == expected
     np.testing.assert_array_equal(mixed, plain)
+    assert both[0] is not None
     assert both[-1] is None  # it is mono by then
 
 

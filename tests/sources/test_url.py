@@ -486,12 +486,15 @@ def test_a_real_decoder_without_memory_has_cause_memory(
 def test_a_pause_long_after_a_decoder_error_is_just_a_pause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    seconds = 8.0  # so that the log and the audio are in order even on a busy machine
+    monkeypatch.setattr(ffmpeg, "UNDECODABLE_SECONDS", seconds)
+    monkeypatch.setattr(network, "LOOK_SECONDS", seconds / 2)
     script = (
         "out, spoilt = sys.stdout.buffer, '[mp3float @ 0x1] [error] Header missing\\n'\n"
         "def sound(): out.write(bytes(3200)); out.flush()\n"
         "def spoil(): sys.stderr.write(spoilt); sys.stderr.flush()\n"
-        f"sound(); spoil(); time.sleep({network.UNDECODABLE_SECONDS / 2 + 0.5}); sound()\n"
-        f"time.sleep({network.UNDECODABLE_SECONDS + 0.5}); sound(); spoil(); time.sleep(999)\n"
+        f"sound(); spoil(); time.sleep({0.75 * seconds}); sound()\n"
+        f"time.sleep({1.05 * seconds}); sound(); spoil(); time.sleep(999)\n"
     )
     fake_ffmpeg(monkeypatch, tmp_path, script)
     got, _, lost = read_all(UrlSource("http://127.0.0.1:1/", rate=8000, limits=PATIENT))
