@@ -12,6 +12,12 @@ PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 TEST := $(PYTEST) -n $(WORKERS)
 AGAIN := $(PYTEST) -n 0 -v --last-failed --last-failed-no-failures none
 
+# What test_sanitizers.py builds, on the core that pip leaves idle; the test shows what goes wrong.
+SANITIZED := for kind in address,undefined thread; do \
+	build=build/sanitizers-$$(echo $$kind | tr , -); \
+	$(BIN)/cmake -S . -B $$build -DSTREAMTAG_SANITIZE=$$kind -DSTREAMTAG_WERROR=ON && \
+	$(BIN)/cmake --build $$build; done
+
 venv: $(VENV)/.ready
 
 # torch first and alone, pinned: anything else that asks for torch then finds it there.
@@ -20,7 +26,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt torch numpy
 	$(BIN)/pip install -q -c constraints.txt scikit-build-core pybind11 cmake ninja
-	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e '.[dev,docs,bench,train,web,mqtt,osc,nats,alerts,parquet,archive,signatures]'
+	$(if $(filter test,$(MAKECMDGOALS)),$(SANITIZED) > $(VENV)/sanitized.log 2>&1 &) \
+	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e '.[dev,docs,bench,train,web,mqtt,osc,nats,alerts,parquet,archive,signatures]'; \
+	installed=$$?; wait; exit $$installed
 	touch $@
 
 demo: venv
