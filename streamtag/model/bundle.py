@@ -173,7 +173,7 @@ def golden_window(card: Card) -> np.ndarray:
     return _golden_window(card.features, card.window_frames).copy()
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=1)  # a load asks for its own several times
 def _golden_window(config: FeatureConfig, wanted: int) -> np.ndarray:
     end = config.span(0, wanted)[1] + config.frame_hop
     frames = frames_of(golden_signal(config.sample_rate, end / config.sample_rate), config)[:wanted]

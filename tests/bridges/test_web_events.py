@@ -236,6 +236,24 @@ def test_nothing_is_lost_or_repeated_while_the_journal_cannot_be_read(
     hub.close()
 
 
+def test_a_journal_that_cannot_be_read_at_first_is_not_sent_from_its_beginning(
+    feed: Feed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some(feed, 2)
+    hub = FeedHub(lambda: pytest.fail("it needs no feed"), tmp_path / "j.db", 1.0)
+    client = ClientQueue(Query(), limit=100)
+    hub.clients.add(client)
+    with monkeypatch.context() as patch:
+        patch.setattr(History, "current_state", broken_disk)
+        hub.read_journal()
+    hub.read_journal()
+    assert hub.state()["streams"]["a"]["status"] == "up"
+    on = feed.on("a", "loud", 3)
+    hub.read_journal()
+    assert [event.message for event in client.waiting] == on
+    hub.close()
+
+
 def broken_disk(*_: object) -> None:
     raise sqlite3.OperationalError("disk I/O error")
 

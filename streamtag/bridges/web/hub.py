@@ -171,7 +171,7 @@ class FeedHub:
         self.alerts = RaisedAlerts()
         self.history: History | None = None
         """The journal, while it is open."""
-        self._last_history: History | None = None  # open or closed
+        self._last_history: History | None = None  # whose state was taken; perhaps closed
         self.cursor = 0
         """Number of the last entry of the journal that was queued."""
         self.daemon_alive = False
@@ -285,7 +285,7 @@ class FeedHub:
             return
         before = self._last_history
         replaced = before is not None and before.replaced
-        self.history = self._last_history = History(self._journal)
+        self.history = History(self._journal)
         if before is not None and not replaced:
             return
         messages, self.cursor = self.history.current_state()
@@ -296,6 +296,7 @@ class FeedHub:
         last_events = self.history.last_events()
         for stream in self.states:
             self.states[stream].newest = last_events.get(stream)
+        self._last_history = self.history
         if replaced:
             self._put(missed("", 0, "epoch"))
 
