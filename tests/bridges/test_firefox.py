@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from support.control_desk import MINUTES, Hour, controlled
 from support.firefox import Firefox, firefox
+from support.raised import cleared, raised
 from support.web_server import RATE, Server
 
 from streamtag.engine import events
@@ -71,6 +72,15 @@ def test_a_page_follows_the_feed(fox: Firefox, server: Server, feed: Hour, path:
     fox.wait_until(LIVE[path].format(state="silent", scene="silence"))
     feed.publish(events.SilenceEnded("radio1", at + RATE, at + RATE, at))
     fox.wait_until(LIVE[path].format(state="up", scene="uncertain"))
+
+
+def test_parts_that_the_server_writes(fox: Firefox, server: Server, feed: Hour) -> None:
+    feed.derive(raised("quiet", "no sound", ("radio1",)))
+    fox.open(server.url)
+    fox.wait_until("document.querySelector('#alerts li .detail')?.innerText === 'no sound'")
+    fox.wait_until("document.querySelector('#alerts li > a').pathname === '/stream/radio1'")
+    feed.derive(cleared("quiet", ("radio1",)))
+    fox.wait_until("document.getElementById('alerts').hidden")
 
 
 @pytest.mark.parametrize("path", WRITTEN)

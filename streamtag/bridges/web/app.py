@@ -20,6 +20,7 @@ from streamtag.bridges.web.access import AccessControl, SignIn, rights_of, seen_
 from streamtag.bridges.web.alerts import AlertPages
 from streamtag.bridges.web.clips import Clips
 from streamtag.bridges.web.control import Control
+from streamtag.bridges.web.fragments import Fragments
 from streamtag.bridges.web.hub import (
     MOOD_STEP_SECONDS,
     ClientQueue,
@@ -52,7 +53,7 @@ PATHS = (
     "/ /stream/STREAM /wall /wall/STREAM /report/STREAM /clip/NAME /alerts /sign-in /settings "
     "/control /healthz /api/state /api/streams/NAME /api/tags /api/mood /api/overview "
     "/api/timeline /api/curve /api/history /api/alerts /api/clips /api/session /api/control "
-    "/api/control/preview /events /ws /ws/scores"
+    "/api/control/preview /part/span /part/clips /part/alerts /events /ws /ws/scores"
 )
 MAX_QUERIES = 2
 """Number of journal queries at once; others wait."""
@@ -216,6 +217,7 @@ def make_app(
     past = Past(hub, journal)
     evidence = Clips(clips, journal)
     alerts = AlertPages(hub, pages, control=control is not None)
+    fragments = Fragments(hub, past, evidence, vocabulary, control=control is not None)
     routes = [
         Route("/", pages.desk),
         Route("/stream/{stream}", pages.stream),
@@ -226,6 +228,9 @@ def make_app(
         Route("/api/clips", evidence.known),
         Route("/alerts", alerts.page),
         Route("/api/alerts", alerts.rows),
+        Route("/part/span", fragments.span),
+        Route("/part/clips", fragments.clips),
+        Route("/part/alerts", fragments.alerts),
         Route("/sign-in", personal.sign_in),
         Route("/settings", personal.settings),
         Route("/api/session", gate.show, methods=["GET"]),

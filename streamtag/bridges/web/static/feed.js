@@ -40,7 +40,7 @@ export async function send(method, path, body = {}) {
 }
 
 /** The server answered with an error. */
-class Refusal extends Error {
+export class Refusal extends Error {
   /** @param {number} status */
   constructor(status) {
     super(`HTTP ${status}`);
