@@ -138,6 +138,7 @@ SPLIT = {"test_sanitizers.py", "test_training_pages.py"}
 """Files whose tests share nothing and take long: any worker may run each of them."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist writes the groups into the tests' names
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests of a file run on one worker, which makes their fixtures once."""
     for item in items:
