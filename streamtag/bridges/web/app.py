@@ -50,8 +50,8 @@ from streamtag.history.history import History
 from streamtag.history.query import EntryPage, Query, ResumePoint
 
 PATHS = (
-    "/ /stream/STREAM /wall /wall/STREAM /report/STREAM /clip/NAME /alerts /sign-in /settings "
-    "/control /healthz /api/state /api/streams/NAME /api/tags /api/mood /api/overview "
+    "/ /stream/STREAM /wall /wall/STREAM /report/STREAM /clip/NAME /alerts /sign-in /sign-out "
+    "/settings /control /healthz /api/state /api/streams/NAME /api/tags /api/mood /api/overview "
     "/api/timeline /api/curve /api/history /api/alerts /api/clips /api/session /api/control "
     "/api/control/preview /part/span /part/clips /part/alerts /events /ws /ws/scores"
 )
@@ -216,7 +216,7 @@ def make_app(
     reports = Reports(hub, journal, vocabulary, pages)
     past = Past(hub, journal)
     evidence = Clips(clips, journal)
-    alerts = AlertPages(hub, pages, control=control is not None)
+    alerts = AlertPages(hub, pages, control)
     fragments = Fragments(hub, past, evidence, vocabulary, control=control is not None)
     routes = [
         Route("/", pages.desk),
@@ -226,12 +226,13 @@ def make_app(
         Route("/report/{stream}", reports.report),
         Route("/clip/{name}", evidence.file),
         Route("/api/clips", evidence.known),
-        Route("/alerts", alerts.page),
+        Route("/alerts", alerts.page, methods=["GET", "POST"]),
         Route("/api/alerts", alerts.rows),
         Route("/part/span", fragments.span),
         Route("/part/clips", fragments.clips),
         Route("/part/alerts", fragments.alerts),
-        Route("/sign-in", personal.sign_in),
+        Route("/sign-in", personal.sign_in, methods=["GET", "POST"]),
+        Route("/sign-out", personal.sign_out, methods=["POST"]),
         Route("/settings", personal.settings),
         Route("/api/session", gate.show, methods=["GET"]),
         Route("/api/session", gate.sign_in, methods=["POST"]),
@@ -253,7 +254,7 @@ def make_app(
     ]
     if control is not None:
         routes += [
-            Route("/control", control.page),
+            Route("/control", control.page, methods=["GET", "POST"]),
             Route("/api/control", control.command, methods=["POST"]),
             Route("/api/control/preview", control.preview),
         ]

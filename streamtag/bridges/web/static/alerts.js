@@ -1,7 +1,7 @@
 // The alerts that are raised, above the table of the desk. The server writes them.
 
 import { all, byId, setText } from "./dom.js";
-import { send } from "./feed.js";
+import { ROOT } from "./feed.js";
 import { askPart } from "./parts.js";
 import { ago } from "./shell.js";
 
@@ -53,8 +53,10 @@ export class Alerts {
 
 /** @param {HTMLButtonElement} button disabled until the daemon's message */
 async function acknowledge(button) {
-  const command = { command: "ack", alert: button.value };
   button.disabled = true;
-  const answer = await send("POST", "api/control", command).catch(() => null);
-  button.disabled = answer?.status === 200;
+  const headers = { "Streamtag-Request": "1" }; // shows that one of our own pages asks
+  const body = JSON.stringify({ command: "ack", alert: button.value });
+  const url = new URL("api/control", ROOT);
+  const answer = await fetch(url, { method: "POST", headers, body }).catch(() => null);
+  button.disabled = answer?.ok === true;
 }
