@@ -30,7 +30,7 @@ from streamtag.bridges.web.parameters import (
     single,
 )
 from streamtag.bridges.web.personal import page_view
-from streamtag.bridges.web.plain_pages import Outcome, ThresholdChoice, control_page
+from streamtag.bridges.web.plain_pages import FormOutcome, ThresholdChoice, control_page
 from streamtag.bridges.web.sessions import Role, Session
 from streamtag.bridges.web.texts import Texts
 from streamtag.config.config import parse_config
@@ -165,7 +165,7 @@ class Control:
         params = request.query_params
         check_names(params, ("stream", "tagger", "tag", "on", "done"))
         view, states = page_view(request, self._pages), self._hub.states
-        outcome = Outcome(view.texts["set_done"] if params.get("done") else "")
+        outcome = FormOutcome(view.texts["set_done"] if params.get("done") else "")
         if request.method == "POST":
             form = await read_form(request)
             outcome = await self._outcome(request, form, view.texts)
@@ -191,15 +191,17 @@ class Control:
         page = control_page(view, streams, choice, outcome)
         return HTMLResponse(page, headers=self._pages.written_headers)
 
-    async def _outcome(self, request: Request, form: Mapping[str, str], texts: Texts) -> Outcome:
+    async def _outcome(
+        self, request: Request, form: Mapping[str, str], texts: Texts
+    ) -> FormOutcome:
         """What comes of a form of the page."""
         fields = {key: form.get(key, "") for key in KEYS["add"]}
         if form.get("command") != "try":
-            return Outcome(fault=await self.obey_form(request, form), **fields)
+            return FormOutcome(fault=await self.obey_form(request, form), **fields)
         try:
-            return Outcome(trial=_said_of(await self._obey(request, form), texts), **fields)
+            return FormOutcome(trial=_said_of(await self._obey(request, form), texts), **fields)
         except BadParameter as error:
-            return Outcome(trial=str(error), **fields)
+            return FormOutcome(trial=str(error), **fields)
 
     def _names(self, stream: str, taggers: Iterable[str], texts: Texts) -> dict[str, str]:
         """The tags of a stream with their names, by name."""

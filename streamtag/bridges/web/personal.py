@@ -31,7 +31,7 @@ class PersonalPages:
         params = request.query_params
         check_names(params, ("next", "for", "again"))
         session: Session | None = request.state.session
-        wait, fault = 0.0, ""
+        wait, fault, name = 0.0, "", ""
         if is_form := request.method == "POST":
             form = await read_form(request)
             token, name = (form.get(key, "").strip() for key in ("token", "name"))
@@ -44,7 +44,7 @@ class PersonalPages:
         else:
             view = page_view(request, self._pages)
             fault = "set_only_reader" if is_form and session else fault
-            page = sign_in_page(view, fault)
+            page = sign_in_page(view, fault, name)
             status = 429 if wait else 401 if fault else 200
             answer = HTMLResponse(page, status, headers=self._pages.written_headers)
         if is_form and session:

@@ -50,7 +50,7 @@ class ThresholdChoice:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class FormOutcome:
     """What came of a form of the page of control."""
 
     done: str = ""
@@ -62,10 +62,12 @@ class Outcome:
     source: str = ""
 
 
-def sign_in_page(view: PageView, fault: str = "") -> str:
-    """`/sign-in`. `fault` is the key of what was wrong with the last try."""
+def sign_in_page(view: PageView, fault: str = "", person: str = "") -> str:
+    """`/sign-in`. `fault` is the key of what was wrong when this person last tried."""
     texts = view.texts
-    name = element("input", id="name", name="name", autocomplete="username", maxlength=40)
+    name = element(
+        "input", id="name", name="name", autocomplete="username", maxlength=40, value=person
+    )
     token = element(
         "input", id="token", name="token", type="password", autocomplete="current-password",
         required="", autofocus="" if fault else None,
@@ -131,7 +133,7 @@ def settings_page(view: PageView, session: Session | None, needed: bool, control
 
 
 def control_page(
-    view: PageView, streams: Mapping[str, str], choice: ThresholdChoice, outcome: Outcome
+    view: PageView, streams: Mapping[str, str], choice: ThresholdChoice, outcome: FormOutcome
 ) -> str:
     """`/control`. `streams` has the state of each stream for people."""
     said = _said(outcome.fault or outcome.done, bad=bool(outcome.fault))
@@ -165,7 +167,7 @@ def _streams(view: PageView, streams: Mapping[str, str]) -> Html:
     return element("section", table)
 
 
-def _new_stream(view: PageView, outcome: Outcome) -> Html:
+def _new_stream(view: PageView, outcome: FormOutcome) -> Html:
     texts = view.texts
     name = element(
         "input", id="name", name="name", required="", pattern=r"[A-Za-z0-9._\-]{1,64}",
