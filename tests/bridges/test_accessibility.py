@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.control_desk import TAG, CommandLog, Hour, controlled
-from support.raised import acknowledged, raised
+from support.raised import acknowledged, cleared, raised
 from support.wall import TAGGER, wait_until
 from support.web_server import Server, wait_for
 
@@ -31,6 +31,7 @@ PAGES = (
     "/control?stream=radio1&tagger=default&tag=piano&on=0.7",
     "/sign-in?again=1",
 )
+READ = {"Authorization": "Bearer read"}
 Open = Callable[..., "Page"]
 
 
@@ -155,14 +156,16 @@ def test_control_from_a_browser(open_page: Open, desk: tuple[Server, CommandLog]
     log = desk[1]
     page = open_page("/control", role="change")
     with page.expect_navigation():
-        page.click("[data-command=pause]")
+        page.click("[value=pause]")
     assert log.requests.pop().model_dump()["command"] == "pause"
     page.on("dialog", lambda dialog: dialog.dismiss())
-    page.click("[data-command=remove]")
+    page.click("[value=remove]")
     page.fill("#name", "new")
     page.fill("#source", "http://127.0.0.1:9/x")
     page.click("#try")
     wait_until(page, "document.getElementById('trial').innerText.startsWith('No audio: refused')")
+    wait_until(page, "document.activeElement.id === 'try'")
+    assert page.input_value("#name") == "new"
     with page.expect_navigation():
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
@@ -175,9 +178,31 @@ def test_control_from_a_browser(open_page: Open, desk: tuple[Server, CommandLog]
         page.press("#on", "Enter")
     assert "With this threshold: 5 ×" in page.inner_text("#effect")
     with page.expect_navigation():
-        page.click("[data-command=threshold]")
+        page.click("[value=threshold]")
     table = log.requests.pop().model_dump()["table"]
     assert table == {"streams": {"radio1": {"tuning": {TAGGER: {"on_thresholds": {TAG: 0.7}}}}}}
+
+
+def test_signing_out(open_page: Open) -> None:
+    page = open_page("/settings", role="read")
+    page.click("#sign-out")
+    wait_until(page, "document.body.innerText.includes('You have not signed in.')")
+    page.goto(page.url.replace("settings", "report/radio1"))
+    assert "/sign-in" in page.url
+
+
+def test_the_page_of_alerts(open_page: Open, desk: tuple[Server, CommandLog]) -> None:
+    server, log = desk
+    log.feed.derive(raised("loud", "clipping", ("radio1",)))
+    wait_for(lambda: server.get("/api/alerts", headers=READ).json()["alerts"])
+    page = open_page("/alerts", role="change")
+    with page.expect_navigation():
+        page.get_by_role("button", name="Acknowledge").click()
+    assert page.url == f"{server.url}/alerts"
+    sent = log.requests.pop().model_dump()
+    assert (sent["command"], sent["alert"]) == ("ack", "loud-1")
+    log.feed.derive(cleared("loud", ("radio1",)))
+    wait_for(lambda: not server.get("/api/alerts", headers=READ).json()["alerts"])
 
 
 def test_an_alert_is_acknowledged(open_page: Open, desk: tuple[Server, CommandLog]) -> None:

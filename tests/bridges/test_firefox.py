@@ -5,15 +5,13 @@ from collections.abc import Iterator
 import pytest
 from support.control_desk import MINUTES, Hour, controlled
 from support.firefox import Firefox, firefox
+from support.raised import cleared, raised
 from support.web_server import RATE, Server
 
 from streamtag.engine import events
 
-SIGN_IN = """fetch("api/session", {
-  method: "POST",
-  headers: { "Streamtag-Request": "1", "Content-Type": "application/json" },
-  body: JSON.stringify({ token: "change", name: "Ana" }),
-}).then((answer) => answer.status)"""
+SIGN_IN = """document.getElementById("token").value = "change";
+document.getElementById("sign-in").requestSubmit();"""
 LIVE = {
     "/": "document.querySelector('.row')?.dataset.state === '{state}'",
     "/stream/radio1": "document.getElementById('state').dataset.state === '{state}'",
@@ -49,7 +47,8 @@ def server(fox: Firefox, feed: Hour) -> Iterator[Server]:
     """With a Firefox that has signed in."""
     with controlled(feed.journal.parent, feed) as (server, _):
         fox.open(f"{server.url}/sign-in")
-        assert fox.evaluate(SIGN_IN) == 200
+        fox.evaluate(SIGN_IN)
+        fox.wait_until("location.pathname === '/'")
         yield server
 
 
@@ -71,6 +70,21 @@ def test_a_page_follows_the_feed(fox: Firefox, server: Server, feed: Hour, path:
     fox.wait_until(LIVE[path].format(state="silent", scene="silence"))
     feed.publish(events.SilenceEnded("radio1", at + RATE, at + RATE, at))
     fox.wait_until(LIVE[path].format(state="up", scene="uncertain"))
+
+
+def test_parts_that_the_server_writes(fox: Firefox, server: Server, feed: Hour) -> None:
+    feed.derive(raised("quiet", "no sound", ("radio1",)))
+    fox.open(server.url)
+    fox.wait_until("document.querySelector('#alerts li .detail')?.innerText === 'no sound'")
+    fox.wait_until("document.querySelector('#alerts li > a').pathname === '/stream/radio1'")
+    feed.derive(cleared("quiet", ("radio1",)))
+    fox.wait_until("document.getElementById('alerts').hidden")
+
+
+def test_a_form_of_the_server(fox: Firefox, server: Server) -> None:
+    fox.open(f"{server.url}/control")
+    fox.evaluate("document.querySelector('[value=pause]').click()")
+    fox.wait_until("document.getElementById('said')?.innerText === 'Done.'")
 
 
 @pytest.mark.parametrize("path", WRITTEN)

@@ -133,6 +133,41 @@ def test_other_sites_cannot_sign_in(
         assert (answer.status_code, answer.json()["error"]["parameter"]) == (403, parameter)
 
 
+@pytest.mark.parametrize("path", ["/sign-in", "/sign-out", "/control", "/alerts"])
+@pytest.mark.parametrize("origin", [None, "null", "https://evil.example", "http://127.0.0.1"])
+def test_other_sites_cannot_send_our_forms(
+    client: httpx.Client, path: str, origin: str | None
+) -> None:
+    form = {"token": "change", "command": "pause", "name": "radio"}
+    headers = {"Authorization": "Bearer change"} | ({"Origin": origin} if origin else {})
+    answer = client.post(path, data=form, headers=headers | PAGE)
+    assert (answer.status_code, answer.json()["error"]["parameter"]) == (403, "Origin")
+
+
+def test_forms_of_our_own(server: Server, client: httpx.Client) -> None:
+    own = {"Origin": server.url}
+    wrong = client.post("/sign-in", data={"token": "guess"}, headers=own)
+    assert (wrong.status_code, "set-cookie" in wrong.headers) == (401, False)
+    assert "That is not the token." in wrong.text
+    form = {"token": " read\n", "name": "Ana"}
+    answer = client.post("/sign-in?next=report/radio%3Fday%3Dtoday", data=form, headers=own)
+    assert (answer.status_code, answer.headers["location"]) == (303, "./report/radio?day=today")
+    assert client.get("/api/session").json()["name"] == "Ana"
+    only = client.post("/sign-in?for=control", data=form, headers=own)
+    assert "This token is for reading." in only.text
+    again = client.get("/sign-in?for=control&next=control")
+    assert again.status_code == 200  # until there is the right token
+    assert client.get("/sign-in?next=wall").headers["location"] == "./wall"
+    for there in ("https://evil.example", "//evil.example", "/\\evil.example", "javascript:x"):
+        place = client.get("/sign-in", params={"next": there}).headers["location"]
+        assert place == "./"
+    assert client.post("/control", data={"command": "pause"}, headers=own).status_code == 303
+    out = client.post("/sign-out", headers=own)
+    assert (out.status_code, out.headers["location"]) == (303, "settings")
+    assert client.get("/api/session").json()["role"] is None
+    assert client.post("/sign-in", data={"token": "x" * 20_000}, headers=own).status_code == 400
+
+
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"[" * 9000, b'{"token": 1}', b"x" * 20_000])
 def test_nonsense_does_not_sign_in(client: httpx.Client, body: bytes) -> None:
     headers = PAGE | {"X-Forwarded-For": "203.0.113.7"}

@@ -128,7 +128,10 @@ def test_an_event_of_the_past(server: Server, scored: None, open_page: Open) -> 
     assert 0 < float(found["Threshold"]) < 1
     assert found["Model"].startswith(TAGGER)
     assert page.inner_text("#detail h3") == "music"
-    assert page.get_attribute("#detail audio", "src") == f"{server.url}/clip/steady-1"
+    assert (
+        page.evaluate("document.querySelector('#detail audio').src")
+        == f"{server.url}/clip/steady-1"
+    )
     assert page.inner_text("#detail .clip a") == f"{EVIL}, 12 s"
     page.mouse.click(x, box["y"] + 0.5 * ROW)
     wait_until(page, "!document.getElementById('detail').innerText")

@@ -64,6 +64,8 @@ PATHS = [
     "/api/mood?stream=STREAM",
     "/api/tags?stream=STREAM",
     "/api/streams/STREAM",
+    f"/part/span?stream=STREAM&tagger=m&tag=calm&{EVERY}",
+    "/part/clips?stream=STREAM",
     "/clip/STREAM-1",
     "/report/STREAM?day=2026-11-21",
     f"/api/history?stream=STREAM&{EVERY}",

@@ -45,8 +45,8 @@ def test_what_is_raised_is_shown_and_acknowledged(tmp_path: Path) -> None:
         assert get(server, "/api/alerts").json()["alerts"][0]["streams"] == ["radio1", "radio2"]
         page = get(server, "/alerts").text
         assert "radio1 &lt;b&gt;: silent" in page
-        assert 'data-command="ack"' not in page
-        assert f'data-alert="{ID}"' in get(server, "/alerts", MAY).text
+        assert 'value="ack"' not in page
+        assert f'name="alert" value="{ID}"' in get(server, "/alerts", MAY).text
         url, body = f"{server.url}/api/control", {"command": "ack", "alert": ID}
         refused = httpx.post(
             url, json=body, headers=READ, timeout=SECONDS, trust_env=False, verify=False

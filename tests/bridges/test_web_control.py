@@ -165,11 +165,13 @@ def test_the_page_shows_streams_and_the_effect(desk: tuple[Server, CommandLog]) 
     def page(**query: object) -> httpx.Response:
         return desk[0].get("/control", params=query, headers=MAY)
 
-    wait_for(lambda: 'data-name="radio1"' in page().text)
+    wait_for(lambda: 'name="name" value="radio1"' in page().text)
     text = page(stream="radio1", tagger=TAGGER, tag=TAG, on=0.7).text
     assert text.count('fill="#d2601a"') == MINUTES // 10
     assert "it was on 1 ×, 3.3 min. With this threshold: 5 ×" in text
-    assert f'data-command="threshold" data-name="radio1" data-tagger="{TAGGER}"' in text
+    fields = (("name", "radio1"), ("tagger", TAGGER), ("tag", TAG), ("on", 0.7))
+    hidden = "".join(f'<input type="hidden" name="{k}" value="{v}">' for k, v in fields)
+    assert f'{hidden}<button class="main" name="command" value="threshold">' in text
     evil = "<img src=x>"
     fault = page(stream=evil, tagger=evil, tag=evil, on=0.7)
     assert fault.status_code == 200

@@ -64,11 +64,17 @@ class Firefox:
     def wait_until(self, expression: str) -> None:
         """Waits until an expression is true."""
         deadline = time.monotonic() + SECONDS
-        while not self.evaluate(expression):
+        while not self._is_true(expression):
             assert time.monotonic() < deadline, (
                 f"{expression}; there is {self.evaluate('document.body.innerText')!r}"
             )
             time.sleep(0.05)
+
+    def _is_true(self, expression: str) -> bool:
+        try:
+            return bool(self.evaluate(expression))
+        except AssertionError:
+            return False  # another page is just loading
 
     def _send(self, method: str, **parameters: Any) -> Any:
         number = next(self._numbers)

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -26,17 +26,27 @@ from streamtag.feed.rights import EVERYTHING, NOTHING, Rights
 
 log = logging.getLogger(__name__)
 
-OPEN_PATHS = ("/", "/healthz", "/wall", "/sign-in", "/settings", "/control", "/api/session")
+OPEN_PATHS = (
+    "/",
+    "/healthz",
+    "/wall",
+    "/sign-in",
+    "/sign-out",
+    "/settings",
+    "/control",
+    "/api/session",
+)
 OPEN_FOLDERS = ("/stream/", "/wall/", "/static/", "/logos/")
 """Paths, and beginnings of paths, that need no token: they contain nothing about the streams."""
 PATHS_WITH_TOKEN = ("/events", "/ws")
 """Paths, and what is below them, that take the token as a parameter: what reads them in a browser
 cannot set headers. Elsewhere it would end up in the logs of proxies and in histories."""
-CHANGING_PATHS = ("/api/session", "/api/control")
+CHANGING_PATHS = ("/api/session", "/api/control", "/sign-in", "/sign-out", "/control", "/alerts")
 """Where requests change something."""
 PAGE_HEADER = "Streamtag-Request"
-"""A header of all requests of our pages that change something. No other site can send it: browsers
-ask for permission first (CORS), which is never given for it."""
+"""A header of requests to `/api/` that change something. No other site can send it: browsers ask
+for permission first (CORS), which is never given for it. Forms have none: browsers send the
+`Origin` of the page with them."""
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 LONGEST_BODY = 10_000
 """Bytes of a request."""
@@ -100,9 +110,10 @@ class AccessControl:
             return None
         if not request.scope["path"].startswith(CHANGING_PATHS):
             return None
-        if origin is not None and urlsplit(origin).netloc != host:
-            return error_response(403, "Origin", "a page of this server", origin)
-        if PAGE_HEADER not in request.headers:
+        is_form = not request.scope["path"].startswith("/api/")
+        if is_form if origin is None else urlsplit(origin).netloc != host:
+            return error_response(403, "Origin", "a page of this server", origin or "none")
+        if not is_form and PAGE_HEADER not in request.headers:
             return error_response(403, PAGE_HEADER, "the header with any value", "none")
         return None
 
@@ -143,15 +154,27 @@ class SignIn:
         """`POST /api/session`."""
         body = await read_json(request)
         token, name = (str(body.get(key, "")).strip() for key in ("token", "name"))
-        found, wait = self._judge(request, token)
+        session, wait = self.enter(request, token, name)
         if wait:
             return too_many(wait)
-        if found is None:
+        if session is None:
             return error_response(401, "token", "the server's token", "another")
+        answer = self._answer(session)
+        self.keep(request, session, answer)
+        return answer
+
+    def enter(self, request: Request, token: str, name: str) -> tuple[Session | None, float]:
+        """A new session, if the token is right, and how long to wait before it is looked at."""
+        found, wait = self._judge(request, token)
+        if found is None:
+            return None, wait
         shown = "".join(c for c in name if c.isprintable())[:LONGEST_NAME]
         session = found.session(shown)
         log.info("sign-in: %s as %s", who(request, session), found.name or found.role)
-        answer = self._answer(session)
+        return session, 0.0
+
+    def keep(self, request: Request, session: Session, answer: Response) -> None:
+        """Sends the cookie of a session along with an answer."""
         answer.set_cookie(
             self._cookie,
             self._sessions.cookie(session, time.time()),
@@ -160,13 +183,16 @@ class SignIn:
             samesite="strict",
             secure=request.url.scheme == "https",
         )
-        return answer
 
     async def sign_out(self, request: Request) -> Response:
         """`DELETE /api/session`."""
         answer = self._answer(None)
-        answer.delete_cookie(self._cookie, httponly=True, samesite="strict")
+        self.forget(answer)
         return answer
+
+    def forget(self, answer: Response) -> None:
+        """Ends the session of the browser that gets this answer."""
+        answer.delete_cookie(self._cookie, httponly=True, samesite="strict")
 
     def _judge(self, request: HTTPConnection, token: str) -> tuple[Token | None, float]:
         """The token, if it is a right one, and how long to wait before it is looked at."""
@@ -217,11 +243,7 @@ async def read_json(request: Request) -> dict[str, Any]:
     Raises:
         BadParameter: it is none, or too long.
     """
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > LONGEST_BODY:
-            raise BadParameter("body", f"at most {LONGEST_BODY} bytes", "more")
+    body = await _read_body(request)
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
@@ -229,6 +251,25 @@ async def read_json(request: Request) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise BadParameter("body", "a JSON object", body[:60].decode(errors="replace"))
     return found
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """The fields of a form.
+
+    Raises:
+        BadParameter: it is too long.
+    """
+    body = await _read_body(request)
+    return dict(parse_qsl(body.decode("ascii", "replace"), keep_blank_values=True))
+
+
+async def _read_body(request: Request) -> bytes:
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > LONGEST_BODY:
+            raise BadParameter("body", f"at most {LONGEST_BODY} bytes", "more")
+    return body
 
 
 def too_many(seconds: float) -> JSONResponse:

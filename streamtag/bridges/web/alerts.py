@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from streamtag.bridges.web.access import rights_of
+from streamtag.bridges.web.access import read_form, rights_of
+from streamtag.bridges.web.control import Control
 from streamtag.bridges.web.hub import FeedHub
 from streamtag.bridges.web.pages import Pages
 from streamtag.bridges.web.parameters import check_names
@@ -15,9 +17,9 @@ from streamtag.bridges.web.sessions import Role, Session
 
 
 class AlertPages:
-    """Answers `GET /alerts` and `GET /api/alerts`."""
+    """Answers `/alerts` and `GET /api/alerts`. Without `control` nobody can acknowledge."""
 
-    def __init__(self, hub: FeedHub, pages: Pages, *, control: bool) -> None:
+    def __init__(self, hub: FeedHub, pages: Pages, control: Control | None) -> None:
         self._hub, self._pages, self._control = hub, pages, control
 
     async def rows(self, request: Request) -> Response:
@@ -26,11 +28,18 @@ class AlertPages:
         return JSONResponse({"alerts": self._rows(request)})
 
     async def page(self, request: Request) -> Response:
-        """`GET /alerts`."""
+        """`GET` and `POST /alerts`."""
         check_names(request.query_params, ())
+        fault = ""
+        if request.method == "POST":
+            if self._control is None:
+                raise HTTPException(405, headers={"Allow": "GET"})
+            fault = await self._control.obey_form(request, await read_form(request))
+            if not fault:
+                return RedirectResponse("alerts", 303)
         session: Session | None = request.state.session
-        may = self._control and session is not None and session.role is Role.CONTROLLER
-        page = alerts_page(page_view(request, self._pages), self._rows(request), may)
+        may = self._control is not None and session is not None and session.role is Role.CONTROLLER
+        page = alerts_page(page_view(request, self._pages), self._rows(request), may, fault)
         return HTMLResponse(page, headers=self._pages.written_headers)
 
     def _rows(self, request: Request) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from streamtag.bridges.web.access import AccessControl, SignIn, rights_of, seen_
 from streamtag.bridges.web.alerts import AlertPages
 from streamtag.bridges.web.clips import Clips
 from streamtag.bridges.web.control import Control
+from streamtag.bridges.web.fragments import Fragments
 from streamtag.bridges.web.hub import (
     MOOD_STEP_SECONDS,
     ClientQueue,
@@ -49,10 +50,10 @@ from streamtag.history.history import History
 from streamtag.history.query import EntryPage, Query, ResumePoint
 
 PATHS = (
-    "/ /stream/STREAM /wall /wall/STREAM /report/STREAM /clip/NAME /alerts /sign-in /settings "
-    "/control /healthz /api/state /api/streams/NAME /api/tags /api/mood /api/overview "
+    "/ /stream/STREAM /wall /wall/STREAM /report/STREAM /clip/NAME /alerts /sign-in /sign-out "
+    "/settings /control /healthz /api/state /api/streams/NAME /api/tags /api/mood /api/overview "
     "/api/timeline /api/curve /api/history /api/alerts /api/clips /api/session /api/control "
-    "/api/control/preview /events /ws /ws/scores"
+    "/api/control/preview /part/span /part/clips /part/alerts /events /ws /ws/scores"
 )
 MAX_QUERIES = 2
 """Number of journal queries at once; others wait."""
@@ -215,7 +216,8 @@ def make_app(
     reports = Reports(hub, journal, vocabulary, pages)
     past = Past(hub, journal)
     evidence = Clips(clips, journal)
-    alerts = AlertPages(hub, pages, control=control is not None)
+    alerts = AlertPages(hub, pages, control)
+    fragments = Fragments(hub, past, evidence, vocabulary, control=control is not None)
     routes = [
         Route("/", pages.desk),
         Route("/stream/{stream}", pages.stream),
@@ -224,9 +226,13 @@ def make_app(
         Route("/report/{stream}", reports.report),
         Route("/clip/{name}", evidence.file),
         Route("/api/clips", evidence.known),
-        Route("/alerts", alerts.page),
+        Route("/alerts", alerts.page, methods=["GET", "POST"]),
         Route("/api/alerts", alerts.rows),
-        Route("/sign-in", personal.sign_in),
+        Route("/part/span", fragments.span),
+        Route("/part/clips", fragments.clips),
+        Route("/part/alerts", fragments.alerts),
+        Route("/sign-in", personal.sign_in, methods=["GET", "POST"]),
+        Route("/sign-out", personal.sign_out, methods=["POST"]),
         Route("/settings", personal.settings),
         Route("/api/session", gate.show, methods=["GET"]),
         Route("/api/session", gate.sign_in, methods=["POST"]),
@@ -248,7 +254,7 @@ def make_app(
     ]
     if control is not None:
         routes += [
-            Route("/control", control.page),
+            Route("/control", control.page, methods=["GET", "POST"]),
             Route("/api/control", control.command, methods=["POST"]),
             Route("/api/control/preview", control.preview),
         ]

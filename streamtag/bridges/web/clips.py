@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -38,24 +39,23 @@ class Clips:
         """`GET /api/clips`."""
         check_names(request.query_params, ("stream", "from", "to"))
         query = read_query(request.query_params, rights_of(request))
+        return JSONResponse({"clips": await self.rows(query)})
+
+    async def rows(self, query: Query) -> list[dict[str, Any]]:
+        """The clips that a query wants, as `clips_of` has them."""
         if self._journal is None or not self._journal.is_file():
-            return JSONResponse({"clips": []})
+            return []
         async with self._one_at_a_time:
-            found = await asyncio.to_thread(self._read, self._journal, query)
-        return JSONResponse({"clips": found})
+            return await asyncio.to_thread(self._read, self._journal, query)
 
     async def _may_hear(self, request: Request, name: str) -> bool:
         """Whether a clip is of a stream that may be seen."""
         query = Query(rights=rights_of(request))
         if not query.is_limited:
             return True
-        if self._journal is None or not self._journal.is_file():
-            return False
-        async with self._one_at_a_time:
-            found = await asyncio.to_thread(self._read, self._journal, query)
-        return any(row["id"] == name for row in found)
+        return any(row["id"] == name for row in await self.rows(query))
 
-    def _read(self, journal: Path, query: Query) -> list[dict[str, object]]:
+    def _read(self, journal: Path, query: Query) -> list[dict[str, Any]]:
         history = History(journal)
         try:
             return clips_of(history, query, self._folder)

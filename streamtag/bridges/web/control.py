@@ -7,18 +7,18 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from streamtag.bridges.state_bridge import TagVocabulary
-from streamtag.bridges.web.access import read_json, who
+from streamtag.bridges.web.access import read_form, read_json, who
 from streamtag.bridges.web.html import Html, element
 from streamtag.bridges.web.hub import FeedHub
 from streamtag.bridges.web.pages import Pages
@@ -30,7 +30,7 @@ from streamtag.bridges.web.parameters import (
     single,
 )
 from streamtag.bridges.web.personal import page_view
-from streamtag.bridges.web.plain_pages import ThresholdChoice, control_page
+from streamtag.bridges.web.plain_pages import FormOutcome, ThresholdChoice, control_page
 from streamtag.bridges.web.sessions import Role, Session
 from streamtag.bridges.web.texts import Texts
 from streamtag.config.config import parse_config
@@ -44,6 +44,8 @@ from streamtag.history.timeline import read_timeline
 
 log = logging.getLogger(__name__)
 
+SETTLE_SECONDS = 0.5
+"""The feed says soon after the daemon's answer what has changed."""
 TIMEOUT_SECONDS = 180.0
 """A change may have to load models."""
 ANSWER_SECONDS = 10.0
@@ -99,6 +101,34 @@ class Control:
         if refusal := _refusal(request):
             return refusal
         body = await read_json(request)
+        try:
+            result = await self._obey(request, body)
+        except ControlError as error:
+            kind = str(body["command"])
+            return error_response(409, kind, "a command that the daemon accepts", str(error))
+        return JSONResponse({"result": result})
+
+    async def obey_form(self, request: Request, form: Mapping[str, str]) -> str:
+        """Sends what a form says to the daemon; returns why that was not possible, or nothing.
+
+        Afterwards the feed has probably said what became of it, and a page can show it.
+        """
+        if _refusal(request):
+            return page_view(request, self._pages).texts["set_only_reader"]
+        try:
+            await self._obey(request, form)
+        except (BadParameter, ControlError) as error:
+            return str(error)
+        await asyncio.sleep(SETTLE_SECONDS)
+        return ""
+
+    async def _obey(self, request: Request, body: Mapping[str, Any]) -> Any:
+        """Sends a command to the daemon; returns what it answers.
+
+        Raises:
+            BadParameter: it is no command, or its values are not valid.
+            ControlError: the daemon refuses it.
+        """
         kind = body.get("command")
         if not isinstance(kind, str) or kind not in KEYS:
             raise BadParameter("command", f"one of {', '.join(KEYS)}", str(kind))
@@ -112,9 +142,9 @@ class Control:
                 result = await asyncio.to_thread(work)
         except ControlError as error:
             log.warning("control: %s: %s %s refused: %s", person, kind, said, error)
-            return error_response(409, kind, "a command that the daemon accepts", str(error))
+            raise
         log.info("control: %s: %s %s", person, kind, said)
-        return JSONResponse({"result": result})
+        return result
 
     async def preview(self, request: Request) -> Response:
         """`GET /api/control/preview`."""
@@ -128,13 +158,19 @@ class Control:
         return JSONResponse(await self._look(stream, tagger, tag, on))
 
     async def page(self, request: Request) -> Response:
-        """`GET /control`."""
+        """`GET` and `POST /control`."""
         if _refusal(request):
             there = f"control?{request.url.query}" if request.url.query else "control"
             return RedirectResponse(f"sign-in?for=control&next={quote(there)}", 303)
         params = request.query_params
-        check_names(params, ("stream", "tagger", "tag", "on"))
+        check_names(params, ("stream", "tagger", "tag", "on", "done"))
         view, states = page_view(request, self._pages), self._hub.states
+        outcome = FormOutcome(view.texts["set_done"] if params.get("done") else "")
+        if request.method == "POST":
+            form = await read_form(request)
+            outcome = await self._outcome(request, form, view.texts)
+            if not (outcome.fault or outcome.trial):
+                return RedirectResponse(f"control?{urlencode({**params, 'done': '1'})}", 303)
         streams = {
             name: ", ".join(filter(None, (one.status, one.cause, one.detail)))
             for name, one in ((name, states[name]) for name in sorted(states))
@@ -152,8 +188,20 @@ class Control:
                 fault = str(error)
         drawn = picture(found) if found and found["kept"] else Html("")
         choice = ThresholdChoice(stream, tagger, tag, on, taggers, names, found, drawn, fault)
-        page = control_page(view, streams, choice)
+        page = control_page(view, streams, choice, outcome)
         return HTMLResponse(page, headers=self._pages.written_headers)
+
+    async def _outcome(
+        self, request: Request, form: Mapping[str, str], texts: Texts
+    ) -> FormOutcome:
+        """What comes of a form of the page."""
+        fields = {key: form.get(key, "") for key in KEYS["add"]}
+        if form.get("command") != "try":
+            return FormOutcome(fault=await self.obey_form(request, form), **fields)
+        try:
+            return FormOutcome(trial=_said_of(await self._obey(request, form), texts), **fields)
+        except BadParameter as error:
+            return FormOutcome(trial=str(error), **fields)
 
     def _names(self, stream: str, taggers: Iterable[str], texts: Texts) -> dict[str, str]:
         """The tags of a stream with their names, by name."""
@@ -275,6 +323,16 @@ def picture(found: dict[str, Any]) -> Html:
             parts.append(element("rect", fill=colour, **place))
     box = f"0 0 {WIDTH} {HEIGHT + 36}"
     return element("svg", *parts, viewBox=box, id="curve", aria_hidden="true")
+
+
+def _said_of(trial: Mapping[str, Any], texts: Texts) -> str:
+    """What was heard of a source."""
+    if not trial["seconds"]:
+        return f"{texts['set_trial_bad']} {trial['cause']}: {trial['detail']}"
+    peak = trial["peak_dbfs"]
+    level = "-∞ dBFS" if peak is None else f"{peak:.1f} dBFS"
+    heard = f"{texts['set_trial_good']} {trial['rate']} Hz"
+    return " · ".join(filter(None, (heard, level, trial["title"])))
 
 
 def _try(source: StreamConfig) -> dict[str, Any]:

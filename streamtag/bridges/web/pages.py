@@ -73,8 +73,10 @@ class Pages:
             **self._headers,
             "Content-Security-Policy": policy,
             "Cache-Control": "no-store",
+            "Referrer-Policy": "same-origin",
         }
-        """Of pages that the server writes: they have forms, and say much about streams."""
+        """Of pages that the server writes: they say much about streams, and have forms, with which
+        browsers send no `Origin` where the policy is `no-referrer`."""
 
     async def desk(self, request: Request) -> Response:
         """`GET /`."""

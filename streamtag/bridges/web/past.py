@@ -21,7 +21,7 @@ from streamtag.bridges.web.parameters import (
     read_query,
     single,
 )
-from streamtag.feed.messages import Scores, Section
+from streamtag.feed.messages import Scores, Section, TagOff, TagOn
 from streamtag.feed.timestamps import ns_of, rfc3339
 from streamtag.history.history import History
 from streamtag.history.intervals import HOUR, Interval, Labelled, joined, within
@@ -34,6 +34,8 @@ STEPS = 2000
 """Intervals nearer to each other than this part of the range become one in a time line."""
 MAX_POINTS = 2000
 """Number of points of a curve, at most."""
+MAX_SWITCHES = 1000
+"""Number of times at which a tag went on or off, at most."""
 MAX_READERS = 2
 """Number of requests that read the journal at once; others wait."""
 MILLISECOND = 10**6
@@ -74,16 +76,33 @@ class Past:
         check_names(params, ("stream", "tagger", "tag", "from", "to"))
         stream, since, until = read_range(params)
         tagger, tag = single(params, "tagger", str) or "", single(params, "tag", str) or ""
+        query = Query(frozenset([stream]), since=since, until=until)
+        points = await self.points(request, query, tagger, tag)
+        return JSONResponse({"stream": stream, "tag": tag, "points": points})
+
+    async def points(
+        self, request: Request, query: Query, tagger: str, tag: str
+    ) -> list[tuple[float, float]]:
+        """The curve of a tag in the time of a query about one stream, if it may be seen."""
         points: list[tuple[float, float]] = []
+        (stream,) = query.streams
         seen = seen_stream(request, stream, "scores")
+        since, until = query.since or 0, query.until or time.time_ns()
         if self._journal is not None and seen:
-            query = Query(frozenset([seen]), frozenset(), frozenset(["scores"]), since, until)
+            wanted = Query(frozenset([seen]), frozenset(), frozenset(["scores"]), since, until)
             async with self._readers:
-                points = await asyncio.to_thread(read_curve, self._journal, query, tagger, tag)
+                points = await asyncio.to_thread(read_curve, self._journal, wanted, tagger, tag)
         if not points:
             live = self._hub.live_scores.curve(seen, tagger, tag)
             points = [point for point in live if since <= point[0] * MILLISECOND < until]
-        return JSONResponse({"stream": stream, "tag": tag, "points": points})
+        return points
+
+    async def switches(self, query: Query, tagger: str) -> list[TagOn | TagOff]:
+        """When tags of one tagger went on and off, as a query says."""
+        if self._journal is None:
+            return []
+        async with self._readers:
+            return await asyncio.to_thread(read_switches, self._journal, query, tagger)
 
 
 def read_range(params: QueryParams) -> tuple[str, int, int]:
@@ -175,6 +194,17 @@ def read_sections(history: History, stream: str, since: int, until: int) -> list
         for one in messages
         if isinstance(one, Section)
     ]
+
+
+def read_switches(path: Path, query: Query, tagger: str) -> list[TagOn | TagOff]:
+    """When tags of one tagger went on and off."""
+    history = History(path)
+    try:
+        found = history.select(query, 0, MAX_SWITCHES).entries
+    finally:
+        history.close()
+    messages = [entry.message for entry in found]
+    return [m for m in messages if isinstance(m, TagOn | TagOff) and m.tagger == tagger]
 
 
 def read_curve(path: Path, query: Query, tagger: str, tag: str) -> list[tuple[float, float]]:

@@ -1,6 +1,6 @@
-"""The pages of sign-in, settings and control. The server writes them; `plain.js` sends their forms.
+"""The pages of sign-in, settings, alerts and control, which the server writes.
 
-A button or form with `data-command` is sent to `/api/control`. All texts are escaped (`html.py`).
+Their forms work without JavaScript; only settings need it. All texts are escaped (`html.py`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -49,13 +49,29 @@ class ThresholdChoice:
     """Why there is no preview."""
 
 
-def sign_in_page(view: PageView, session: Session | None) -> str:
-    """`/sign-in`. `data-role` says who has signed in already."""
+@dataclass(frozen=True, slots=True)
+class FormOutcome:
+    """What came of a form of the page of control."""
+
+    done: str = ""
+    fault: str = ""
+    trial: str = ""
+    """What was heard of a source."""
+    name: str = ""
+    """Of a new stream, as `source`: both are kept where the page is shown again."""
+    source: str = ""
+
+
+def sign_in_page(view: PageView, fault: str = "", person: str = "") -> str:
+    """`/sign-in`. `fault` is the key of what was wrong when this person last tried."""
     texts = view.texts
-    name = element("input", id="name", autocomplete="username", maxlength=40)
-    token = element(
-        "input", id="token", type="password", autocomplete="current-password", required=""
+    name = element(
+        "input", id="name", name="name", autocomplete="username", maxlength=40, value=person
     )
+    token = element(
+        "input", id="token", name="token", type="password", autocomplete="current-password",
+        required="", autofocus="" if fault else None,
+    )  # fmt: skip
     form = element(
         "form",
         *_labelled(texts["set_name"], "name", name),
@@ -63,13 +79,10 @@ def sign_in_page(view: PageView, session: Session | None) -> str:
         element("button", texts["set_sign_in"], class_="main"),
         id="sign-in",
         class_="fields",
-        data_role=session.role if session else None,
-        data_wrong=texts["set_wrong"],
-        data_reader=texts["set_only_reader"],
-        data_wait=texts["set_wait"],
+        method="post",
     )
     hint = element("p", texts["set_token_hint"], class_="day")
-    return _page(view, "set_sign_in", hint, form, _said(view))
+    return _page(view, "set_sign_in", hint, form, _said(fault and texts[fault], bad=True))
 
 
 def settings_page(view: PageView, session: Session | None, needed: bool, control: bool) -> str:
@@ -101,7 +114,8 @@ def settings_page(view: PageView, session: Session | None, needed: bool, control
     )
     key = f"set_{session.role}" if session else "set_nobody" if needed else "set_open"
     who = " · ".join(filter(None, (texts[key], session.name if session else "")))
-    links = [element("button", texts["set_sign_out"], id="sign-out")] if session else []
+    out = element("button", texts["set_sign_out"], id="sign-out")
+    links = [element("form", out, method="post", action="sign-out")] if session else []
     if (control and (session is None or session.role is not Role.CONTROLLER)) or (
         needed and not session
     ):
@@ -112,15 +126,18 @@ def settings_page(view: PageView, session: Session | None, needed: bool, control
         "section",
         element("h2", texts["set_access"]),
         element("p", who),
-        element("p", join(*links), class_="buttons"),
+        element("div", join(*links), class_="buttons"),
     )
     hint = element("p", texts["set_here"], class_="day")
-    return _page(view, "set_settings", hint, form, _said(view), access)
+    return _page(view, "set_settings", hint, form, access)
 
 
-def control_page(view: PageView, streams: Mapping[str, str], choice: ThresholdChoice) -> str:
+def control_page(
+    view: PageView, streams: Mapping[str, str], choice: ThresholdChoice, outcome: FormOutcome
+) -> str:
     """`/control`. `streams` has the state of each stream for people."""
-    sections = [_said(view), _streams(view, streams), _new_stream(view)]
+    said = _said(outcome.fault or outcome.done, bad=bool(outcome.fault))
+    sections = [said, _streams(view, streams), _new_stream(view, outcome)]
     return _page(view, "set_control", *sections, _threshold(view, streams, choice))
 
 
@@ -135,44 +152,46 @@ def _streams(view: PageView, streams: Mapping[str, str]) -> Html:
             element(
                 "button",
                 texts[f"set_{command}"],
-                data_command=command,
-                data_name=name,
+                name="command",
+                value=command,
                 data_sure=texts["set_sure"].format(name=name) if command == "remove" else None,
                 aria_label=f"{texts[f'set_{command}']}: {name}",
             )
             for command in (first, "remove")
         ]
-        cells = element("th", name, scope="row"), element("td", state), element("td", *buttons)
+        form = element("form", _hidden("name", name), *buttons, method="post")
+        cells = element("th", name, scope="row"), element("td", state), element("td", form)
         rows.append(element("tr", *cells))
     caption = element("caption", texts["set_streams"])
     table = element("table", caption, element("thead", head), element("tbody", *rows))
     return element("section", table)
 
 
-def _new_stream(view: PageView) -> Html:
+def _new_stream(view: PageView, outcome: FormOutcome) -> Html:
     texts = view.texts
     name = element(
         "input", id="name", name="name", required="", pattern=r"[A-Za-z0-9._\-]{1,64}",
-        autocomplete="off", spellcheck="false",
+        autocomplete="off", spellcheck="false", value=outcome.name,
     )  # fmt: skip
     source = element(
         "input", id="source", name="source", required="", placeholder="https://…",
-        autocomplete="off", spellcheck="false",
+        autocomplete="off", spellcheck="false", value=outcome.source,
     )  # fmt: skip
-    words = {f"data_{name}": texts[f"set_trial_{name}"] for name in ("good", "bad")}
-    trial = element("button", texts["set_try"], type="button", id="try", **words)
-    buttons = element(
-        "div", trial, element("button", texts["set_add"], class_="main"), class_="buttons"
-    )
+    trial = element(
+        "button", texts["set_try"], id="try", name="command", value="try", formnovalidate="",
+        autofocus="" if outcome.trial else None, data_wait=texts["set_trying"],
+    )  # fmt: skip
+    add = element("button", texts["set_add"], class_="main", name="command", value="add")
+    buttons = element("div", trial, add, class_="buttons")
     form = element(
         "form",
         *_labelled(texts["set_stream_name"], "name", name),
         *_labelled(texts["set_source"], "source", source),
         buttons,
         class_="fields",
-        data_command="add",
+        method="post",
     )
-    trial_line = element("p", id="trial", role="status", data_wait=texts["set_trying"])
+    trial_line = element("p", outcome.trial, id="trial", role="status")
     return element("section", element("h2", texts["set_add"]), form, trial_line)
 
 
@@ -228,23 +247,24 @@ def _effect(view: PageView, choice: ThresholdChoice, found: Mapping[str, Any]) -
     would = words("set_would", found["would"]) if found["kept"] else texts["set_no_scores"]
     present = texts["set_present"].format(on=f"{found['threshold']:.2f}")
     values = {"name": choice.stream, "tagger": choice.tagger, "tag": choice.tag, "on": choice.on}
-    button = element(
-        "button",
-        texts["set_apply"],
-        class_="main",
-        data_command="threshold",
-        **{f"data_{key}": value for key, value in values.items()},
-    )
+    fields = [_hidden(key, value) for key, value in values.items()]
+    button = element("button", texts["set_apply"], class_="main", name="command", value="threshold")
     line = " ".join((present, words("set_was", found["was"]), would))
-    return [element("p", line, id="effect"), choice.picture, element("p", button)]
+    return [
+        element("p", line, id="effect"),
+        choice.picture,
+        element("form", *fields, button, method="post"),
+    ]
 
 
-def alerts_page(view: PageView, alerts: Iterable[Mapping[str, Any]], may_control: bool) -> str:
-    """`/alerts`."""
-    texts = view.texts
+def alerts_page(
+    view: PageView, alerts: Iterable[Mapping[str, Any]], may_control: bool, fault: str = ""
+) -> str:
+    """`/alerts`. `fault` says why the last form had no effect."""
+    texts, said = view.texts, _said(fault, bad=True)
     rows = [_alert_row(view, alert, may_control) for alert in alerts]
     if not rows:
-        return _page(view, "alerts", element("p", texts["alerts_none"]), _said(view))
+        return _page(view, "alerts", element("p", texts["alerts_none"]), said)
     names = ("alerts_what", "alerts_since", "alerts_streams", "alerts_seen")
     heads = [element("th", texts[name], scope="col") for name in names]
     table = element(
@@ -253,15 +273,16 @@ def alerts_page(view: PageView, alerts: Iterable[Mapping[str, Any]], may_control
         element("tbody", *rows),
         class_="alerts",
     )
-    return _page(view, "alerts", element("div", table, class_="wide"), _said(view))
+    return _page(view, "alerts", element("div", table, class_="wide"), said)
 
 
 def _alert_row(view: PageView, alert: Mapping[str, Any], may_control: bool) -> Html:
     texts = view.texts
     seen: str = ": ".join(filter(None, (alert["acknowledged_by"], alert["note"])))
     if not seen and may_control:
-        button = element("button", texts["alerts_ack"], data_command="ack", data_alert=alert["id"])
-        cell = element("td", button)
+        button = element("button", texts["alerts_ack"], name="command", value="ack")
+        form = element("form", _hidden("alert", alert["id"]), button, method="post")
+        cell = element("td", form)
     else:
         cell = element("td", seen)
     links = [element("a", name, href=f"stream/{quote(name, safe='')}") for name in alert["streams"]]
@@ -299,12 +320,14 @@ def _select(name: str, options: Mapping[str, str], chosen: str) -> Html:
     )
 
 
-def _said(view: PageView) -> Html:
-    """The line in which a page says what came of something; screen readers read it."""
-    texts = view.texts
-    return element(
-        "p", id="said", role="status", data_offline=texts["offline"], data_done=texts["set_done"]
-    )
+def _hidden(name: str, value: object) -> Html:
+    return element("input", type="hidden", name=name, value=value)
+
+
+def _said(text: str, *, bad: bool) -> Html:
+    """The line in which a page says what came of a form; screen readers read it."""
+    role, kind = ("alert", "bad") if text and bad else ("status", None)
+    return element("p", text, id="said", role=role, class_=kind)
 
 
 def _page(view: PageView, title: str, *content: Html) -> str:

@@ -49,17 +49,6 @@ type Words = Record<WordPlace, Word[]>;
 type Group = { group: string; count: number; bad: number };
 type Item = Stream | Group;
 
-type Alert = {
-  id: string;
-  alert: string;
-  severity: string;
-  streams: string[];
-  detail: string;
-  utc: string;
-  acknowledged_by: string;
-};
-type Clip = { id: string; stage: string; utc: string; event: string; seconds: number };
-
 /** Milliseconds since 1970. */
 type Span = [number, number];
 type Labelled = [number, number, string];

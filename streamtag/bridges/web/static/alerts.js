@@ -1,76 +1,62 @@
-// The alerts that are raised, above the table of the desk.
+// The alerts that are raised, above the table of the desk. The server writes them.
 
-import { all, byId, copyOf, element, setText } from "./dom.js";
-import { send } from "./feed.js";
-import { ago, linkTo, streamLink } from "./shell.js";
+import { all, byId, setText } from "./dom.js";
+import { ROOT } from "./feed.js";
+import { askPart } from "./parts.js";
+import { ago } from "./shell.js";
 
 export const ALERT_TYPES = ["alert_raised", "alert_cleared", "alert_acknowledged"];
-const MOST_STREAMS = 4; // named in a line
 
 export class Alerts {
-  #raised = /** @type {Map<string, Alert>} */ (new Map());
+  #list = byId("alerts");
   #shown = "";
-  /** Whether this person may acknowledge alerts. */
-  mayAcknowledge = false;
+  #old = false; // whether there are others by now
+  #asking = false;
 
-  /** @param {Language} language */
-  constructor(language) {
+  /** @param {Language} language @param {() => void} onChange */
+  constructor(language, onChange) {
     this.language = language;
+    this.onChange = onChange;
+    this.#list.onclick = ({ target }) => target instanceof HTMLButtonElement && acknowledge(target);
   }
 
   /** The alerts that nobody has acknowledged, and what they say, by name. */
   get news() {
-    const open = [...this.#raised.values()].filter((one) => !one.acknowledged_by);
-    return new Map(open.map((one) => [one.alert, one.detail]));
+    const open = all("li:not(.seen)", this.#list).map((line) => all("b, .detail", line));
+    return new Map(open.map(([name, said]) => [name.textContent ?? "", said.textContent ?? ""]));
   }
 
-  /** Applies an event of the feed. @param {any} m */
-  update(m) {
-    const known = this.#raised.get(m.id);
-    if (m.type === "state") this.#raised.clear();
-    for (const one of m.alerts ?? []) this.#raised.set(one.id, one);
-    if (m.type === "alert_raised") this.#raised.set(m.id, { ...m, acknowledged_by: "" });
-    else if (known && m.type === "alert_acknowledged") known.acknowledged_by = m.by;
-    else if (known && m.remaining?.length) known.streams = m.remaining;
-    else if (m.type === "alert_cleared") this.#raised.delete(m.id);
+  /** Asks for them, and once more if they change meanwhile. */
+  async refresh() {
+    this.#old = true;
+    while (this.#old && !this.#asking) {
+      this.#old = false;
+      this.#asking = true;
+      const lines = await askPart("alerts").catch(() => null); // asked again with the next state
+      this.#asking = false;
+      const text = lines?.map((line) => line.outerHTML).join("\n");
+      if (!lines || text === this.#shown) continue;
+      this.#shown = text ?? "";
+      this.#list.replaceChildren(...lines);
+      this.onChange();
+    }
   }
 
-  /** Those that nobody has acknowledged come first, then the newest. */
+  /** Says how long ago they were raised. */
   draw() {
-    const seen = (/** @type {Alert} */ one) => Number(one.acknowledged_by !== "");
-    const alerts = [...this.#raised.values()];
-    alerts.sort((a, b) => seen(a) - seen(b) || b.utc.localeCompare(a.utc));
-    const list = byId("alerts");
-    list.hidden = !alerts.length;
-    const shown = JSON.stringify([alerts, this.mayAcknowledge]);
-    if (shown !== this.#shown) list.replaceChildren(...alerts.map((one) => this.#line(one)));
-    this.#shown = shown;
-    const times = all("small", list);
-    alerts.forEach(({ utc }, i) => setText(times[i], ago(this.language, Date.parse(utc))));
-  }
-
-  /** @param {Alert} alert */
-  #line({ id, alert, severity, streams, detail, acknowledged_by: by }) {
-    const line = copyOf("alert");
-    const [link, said, time, seen, button] = all("a, span, small, em, button", line);
-    line.className = by ? "seen" : severity;
-    Object.assign(link, { textContent: alert, href: linkTo("alerts") });
-    said.textContent = detail;
-    const named = streams.slice(0, MOST_STREAMS);
-    time.before(...named.map((name) => element("a", { href: streamLink(name) }, name)));
-    if (streams.length > named.length) time.before(`+ ${streams.length - named.length}`);
-    seen.textContent = by && `${this.language.text("alerts_seen")} ${by}`;
-    if (by || !this.mayAcknowledge) button.remove();
-    button.textContent = this.language.text("alerts_ack");
-    button.ariaLabel = `${button.textContent}: ${alert}`;
-    button.onclick = () => acknowledge(id, /** @type {HTMLButtonElement} */ (button));
-    return line;
+    this.#list.hidden = !this.#list.children.length;
+    for (const time of all("time", this.#list)) {
+      setText(time, ago(this.language, Date.parse(time.getAttribute("datetime") ?? "")));
+    }
   }
 }
 
-/** @param {string} alert @param {HTMLButtonElement} button disabled until the daemon's message */
-async function acknowledge(alert, button) {
+/** @param {HTMLButtonElement} button disabled until the daemon's message */
+async function acknowledge(button) {
   button.disabled = true;
-  const answer = await send("POST", "api/control", { command: "ack", alert }).catch(() => null);
-  button.disabled = answer?.status === 200;
+  const headers = { "Streamtag-Request": "1" }; // shows that one of our own pages asks
+  const body = JSON.stringify({ command: "ack", alert: button.value });
+  const url = new URL("api/control", ROOT);
+  const answer = await fetch(url, { method: "POST", headers, body }).catch(() => null);
+  button.disabled = answer?.ok === true;
 }

@@ -36,7 +36,7 @@ class Desk {
   /** @param {Language} language */
   constructor(language) {
     this.language = language;
-    this.#alerts = new Alerts(language);
+    this.#alerts = new Alerts(language, () => this.#soon(URGENT_MS));
     this.#book = new TagBook(language, () => this.#soon());
     /** @type {import("./table.js").Rows<Item>} */
     const rows = {
@@ -112,7 +112,6 @@ class Desk {
   async #describe() {
     try {
       await this.#book.load();
-      this.#alerts.mayAcknowledge = (await ask("api/session")).role === "controller";
       this.#asked = -Infinity;
       this.#soon();
     } catch {
@@ -123,7 +122,7 @@ class Desk {
   /** @param {any} body */
   #onEvent(body) {
     if (body.type === "levels") return this.#showLevels(body.levels);
-    this.#alerts.update(body);
+    if (body.type === "state" || ALERT_TYPES.includes(body.type)) this.#alerts.refresh();
     const ordered = this.#search.value || this.#query.get("sort");
     const seen = () => this.#table.inSight.some((item) => nameOf(item) === body.stream);
     if (URGENT.test(body.type)) this.#soon(URGENT_MS);

@@ -28,19 +28,8 @@ export async function request(path, signal) {
   return response;
 }
 
-/** A request that changes something. The header shows the server that one of its own pages sent it.
- * @param {string} method @param {string} path @param {object} [body]
- * @returns {Promise<{status: number, body: any}>} also where the server refuses; `error` says why
- */
-export async function send(method, path, body = {}) {
-  const headers = { "Streamtag-Request": "1", "Content-Type": "application/json" };
-  const options = { method, headers, body: JSON.stringify(body) };
-  const response = await fetch(new URL(path, ROOT), { ...options, cache: "no-store" });
-  return { status: response.status, body: await response.json() };
-}
-
 /** The server answered with an error. */
-class Refusal extends Error {
+export class Refusal extends Error {
   /** @param {number} status */
   constructor(status) {
     super(`HTTP ${status}`);

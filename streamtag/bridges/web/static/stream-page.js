@@ -1,13 +1,13 @@
 // The page of one stream: what is on, its place on the mood plane, its past. See docs/desk.md.
 
-import { all, byId, canvasById, element, setText } from "./dom.js";
+import { all, byId, canvasById, setText } from "./dom.js";
 import { goToSignIn } from "./feed.js";
 import { Sharpness } from "./kiosk.js";
 import { Language } from "./language.js";
 import { Look } from "./look.js";
 import { fresh, levelText, showLevel } from "./meter.js";
+import { askPart } from "./parts.js";
 import { sceneOf } from "./scene.js";
-import { formatTime } from "./settings.js";
 import * as shell from "./shell.js";
 import { TagBook } from "./tag-book.js";
 import { Taggram } from "./taggram.js";
@@ -18,7 +18,6 @@ import { Watch } from "./watch.js";
 const DRAW_MS = 500;
 const FRAME_MS = 100;
 const STILL_MS = 1000; // between two pictures of the plane where motion is not wanted
-const MOST_CLIPS = 8;
 
 class StreamPage {
   #look = new Look();
@@ -67,14 +66,7 @@ class StreamPage {
 
   /** The newest clips of the last day. */
   async #showClips() {
-    const { clips } = await shell.ask("api/clips", { from: "-24h", stream: this.name });
-    const ready = /** @type {Clip[]} */ (clips).filter(({ stage }) => stage === "ready");
-    const links = ready.slice(-MOST_CLIPS).map(({ id, utc, event }) => {
-      const href = shell.linkTo(`clip/${encodeURIComponent(id)}`);
-      return element("a", { href }, `${formatTime(Date.parse(utc))} ${event}`);
-    });
-    byId("clips").hidden = !links.length;
-    byId("clips").replaceChildren(`${this.language.text("report_clips")}: `, ...links);
+    byId("clips").replaceChildren(...(await askPart("clips", { stream: this.name })));
   }
 
   /** @param {any} body */

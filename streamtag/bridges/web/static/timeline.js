@@ -4,7 +4,7 @@
 import { Chart, leftOf } from "./chart.js";
 import { all, byId, canvasById, colour, element } from "./dom.js";
 import { request } from "./feed.js";
-import { showSpan } from "./span-panel.js";
+import { askPart } from "./parts.js";
 import { ask } from "./shell.js";
 import { formatTime } from "./settings.js";
 
@@ -225,13 +225,17 @@ export class Timeline {
   }
 
   /** Shows what there is at a place. @param {number} px @param {number} py */
-  #choose(px, py) {
+  async #choose(px, py) {
     const row = this.#rows[Math.floor(py / ROW) - this.#heads];
     const slack = (4 / this.#wide) * this.#length;
     const at = this.#moment(px);
     const span = row?.spans.find(([a, b]) => a - slack <= at && at <= b + slack);
-    byId("detail").replaceChildren();
-    if (span) showSpan(this.stream, row, span, this.book);
+    if (!span) return byId("detail").replaceChildren();
+    const [from, to] = span.map((ms) => new Date(ms).toISOString());
+    const { tagger, tag } = row;
+    const parts = await askPart("span", { stream: this.stream, tagger, tag, from, to });
+    byId("detail").style.setProperty("--tag", row.paint);
+    byId("detail").replaceChildren(...parts);
   }
 
   /** What is shown, as the server writes it. @param {string} format */
