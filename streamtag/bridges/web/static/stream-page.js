@@ -3,7 +3,7 @@
 import { all, byId, canvasById, setText } from "./dom.js";
 import { goToSignIn } from "./feed.js";
 import { Sharpness } from "./kiosk.js";
-import { Language } from "./language.js";
+import { language } from "./language.js";
 import { Look } from "./look.js";
 import { fresh, levelText, showLevel } from "./meter.js";
 import { askPart } from "./parts.js";
@@ -32,8 +32,7 @@ class StreamPage {
   constructor(name, language) {
     this.name = name;
     this.language = language;
-    shell.furnish(name);
-    setText(byId("name"), name);
+    shell.furnish();
     this.#book = new TagBook(language, () => this.#timeline.draw());
     this.#taggram = new Taggram(canvasById("taggram"), this.#book);
     this.#timeline = new Timeline(name, this.#book);
@@ -122,4 +121,4 @@ class StreamPage {
   }
 }
 
-new StreamPage(shell.streamOfAddress(), await shell.patiently(Language.load));
+new StreamPage(document.documentElement.dataset.stream ?? "", language);
