@@ -33,6 +33,17 @@ COLOURS = """(id) => {
 }"""
 """Number of different colours of a canvas."""
 
+NAMED = """(count) => {
+  const canvas = document.getElementById("taggram");
+  const copy = new OffscreenCanvas(canvas.width, canvas.height);
+  const context = copy.getContext("2d", { willReadFrequently: true });
+  context.drawImage(canvas, 0, 0);
+  const high = (canvas.height - 20) / count;
+  const painted = (row) => context.getImageData(0, row * high, 140, high).data;
+  return Array.from({ length: count }, (_, row) => painted(row).some(Boolean)).every(Boolean);
+}"""
+"""Whether so many rows have names."""
+
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
@@ -112,6 +123,22 @@ def test_what_is_on_now(server: Server, stage: Stage, scored: None, open_page: O
     stage.publish(events.SilenceStarted("live", 3700 * RATE, 3700 * RATE))
     wait_until(page, "document.getElementById('state').dataset.state === 'silent'")
     assert page.title() == "live – silent"
+
+
+def test_the_taggram_fills_its_place(server: Server, scored: None, open_page: Open) -> None:
+    page = open_page(f"{server.url}/stream/steady")
+    wait_until(page, f"({NAMED})(10)")  # although one tag only is near its threshold
+    bottom = "document.getElementById('{}').getBoundingClientRect().bottom"
+    wait_until(page, f"Math.abs({bottom.format('taggram')} - {bottom.format('mood')}) < 2")
+
+
+def test_the_rows_of_the_time_line(server: Server) -> None:
+    def names(language: str) -> list[str]:
+        found = server.get(f"/part/timeline?stream=live&from=-1h&lang={language}").json()["rows"]
+        return [row["name"] for row in found]
+
+    assert names("en")[:5] == ["Signal", "Title", "Programme", "speech", "music"]
+    assert names("de")[3:5] == ["Sprache", "Musik"]
 
 
 def test_an_event_of_the_past(server: Server, scored: None, open_page: Open) -> None:

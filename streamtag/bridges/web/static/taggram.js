@@ -1,7 +1,7 @@
 // The live taggram: the probabilities of tags in the last ten minutes, and bars of what is on now.
 
-import { Chart } from "./chart.js";
-import { colour } from "./dom.js";
+import { AXIS, Chart } from "./chart.js";
+import { byId, colour } from "./dom.js";
 import { ROOT, tokenOf } from "./feed.js";
 
 /** @typedef {{tag: string, index: number}} Row its index in the levels of a column */
@@ -10,15 +10,17 @@ import { ROOT, tokenOf } from "./feed.js";
 const STEP_MS = 2000;
 const COLUMNS = 300;
 const MOST_ROWS = 26;
-const LEAST_ROWS = 6;
-const ROW = 19; // pixels
+const LEAST_ROWS = 10;
+const NEAR = 0.45; // of its threshold
+const LOWEST = 19; // height of a row in pixels …
+const HIGHEST = 36; // … where there is room
 const ORDER_MS = 8000; // rows keep their places for so long
 const RETRY_MS = 3000;
 
 export class Taggram {
   #heads = /** @type {Map<number, {base: number, tags: string[]}>} */ (new Map());
   #tags = /** @type {string[]} */ ([]);
-  #columns = /** @type {Column[]} */ (new Array(COLUMNS));
+  #columns = /** @type {Column[]} */ ([]); // with holes, which no method visits
   #newest = /** @type {Column} */ ({ at: 0, levels: new Uint8Array() });
   #rows = /** @type {Row[]} */ ([]);
   #ordered = -Infinity;
@@ -77,16 +79,16 @@ export class Taggram {
     return column;
   }
 
-  /** The tags that came near their thresholds, by category. @param {Set<string>} on */
+  /** The tags that came near their thresholds, or nearest, by category. @param {Set<string>} on */
   #order(on) {
     const best = this.#tags.map((tag, index) => {
-      const most = Math.max(0, ...this.#columns.map((column) => column?.levels[index] ?? 0));
+      const most = Math.max(0, ...this.#columns.flatMap(({ levels }) => levels[index] ?? 0));
       return { tag, index, score: on.has(tag) ? 9 : most / 255 / this.book.threshold(tag) };
     });
-    const near = best.filter(({ score }) => score > 0.45).sort((a, b) => b.score - a.score);
-    const rows = near.slice(0, MOST_ROWS);
+    const found = best.sort((a, b) => b.score - a.score).slice(0, MOST_ROWS);
+    const rows = found.filter(({ score }, i) => score > (i < LEAST_ROWS ? 0 : NEAR));
     this.#rows = rows.sort((a, b) => this.book.compare(a, b) || a.index - b.index);
-    this.#ordered = rows.length ? performance.now() : -Infinity;
+    this.#ordered = rows.length < LEAST_ROWS ? -Infinity : performance.now();
     this.#about = this.book.about;
   }
 
@@ -94,20 +96,20 @@ export class Taggram {
   draw(on, live) {
     const old = performance.now() - this.#ordered > ORDER_MS;
     if (old || this.#about !== this.book.about) this.#order(on);
-    const chart = new Chart(this.canvas, Math.max(LEAST_ROWS, this.#rows.length), ROW);
+    const count = Math.max(LEAST_ROWS, this.#rows.length);
+    const row = this.#height(count);
+    const chart = new Chart(this.canvas, count, row);
     const bars = chart.wide < 600 ? 70 : 150;
     const heat = Math.max(60, chart.wide - chart.left - bars - 14);
     this.#drawHeat(chart, heat);
     this.#rows.forEach(({ tag, index }, i) => {
       const level = live ? (this.#newest.levels[index] ?? 0) / 255 : 0;
-      chart.fill(colour("ground"), chart.left, (i + 1) * ROW - 1.5, heat, 1.5);
-      const lettering = on.has(tag) ? { paint: "ink", weight: 620 } : {};
-      chart.name(this.book.name(tag), i, lettering);
-      const x = chart.left + heat + 12;
-      const paint = on.has(tag) ? this.book.colour(tag) : colour("sound");
-      chart.fill(colour("line"), x, i * ROW + 6, bars, ROW - 13);
-      chart.fill(paint, x, i * ROW + 6, bars * level, ROW - 13);
-      chart.fill(colour("ink"), x + bars * this.book.threshold(tag), i * ROW + 4, 1, ROW - 9);
+      chart.fill(colour("ground"), chart.left, (i + 1) * row - 1.5, heat, 1.5);
+      chart.name(this.book.name(tag), i, on.has(tag) ? { paint: "ink", weight: 620 } : {});
+      const [x, y] = [chart.left + heat + 12, (i + 0.5) * row];
+      chart.fill(colour("line"), x, y - 3, bars, 6);
+      chart.fill(on.has(tag) ? this.book.colour(tag) : colour("sound"), x, y - 3, bars * level, 6);
+      chart.fill(colour("ink"), x + bars * this.book.threshold(tag), y - 5, 1, 10);
     });
     const { language } = this.book;
     for (const minutes of heat < 350 ? [10, 5, 0] : [10, 8, 6, 4, 2, 0]) {
@@ -117,19 +119,27 @@ export class Taggram {
     }
   }
 
+  /** The height of a row, as far as the plane beside it leaves room. @param {number} count */
+  #height(count) {
+    const plane = byId("mood").getBoundingClientRect();
+    const { top, right } = this.canvas.getBoundingClientRect();
+    const room = plane.left < right ? 0 : (plane.bottom - top - AXIS) / count;
+    return Math.min(HIGHEST, Math.max(LOWEST, room));
+  }
+
   /** A field for each tag and step. @param {Chart} chart @param {number} width */
   #drawHeat(chart, width) {
     const first = Math.max(this.#newest.at, 0) - COLUMNS + 1;
     this.#rows.forEach(({ tag, index }, row) => {
       const paint = this.book.colour(tag);
       const threshold = 255 * this.book.threshold(tag);
-      for (const { at, levels } of this.#columns.filter((column) => column?.at >= first)) {
+      for (const { at, levels } of this.#columns.filter((column) => column.at >= first)) {
         const level = levels[index] ?? 0;
         const below = 0.4 * (level / threshold) ** 1.5;
         chart.context.globalAlpha = level >= threshold ? 0.55 + 0.45 * (level / 255) : below;
         const begin = Math.round(((at - first) * width) / COLUMNS);
         const end = Math.round(((at - first + 1) * width) / COLUMNS);
-        chart.fill(paint, chart.left + begin, row * ROW, end - begin, ROW);
+        chart.fill(paint, chart.left + begin, row * chart.row, end - begin, chart.row);
       }
     });
     chart.context.globalAlpha = 1;
