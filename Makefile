@@ -35,10 +35,12 @@ demo: venv
 	$(BIN)/streamtag demo --web
 
 # mypy works beside the tests, half a minute on an empty cache; its verdict comes last if it is bad.
+# The tests are compiled once, or every worker would.
 # Tests that fail run once more, one after the other, and both results are printed. Whoever fails
 # again fails the target.
 test: venv lint
 	@$(BIN)/mypy > $(VENV)/mypy.log 2>&1 & types=$$!; \
+	$(PYTEST) --collect-only > $(VENV)/collected.log 2>&1; \
 	$(TEST) || { [ $$? -eq 1 ] && \
 		printf '\nmake test: SOME TESTS FAILED beside others (above). Each runs once more, alone:\n' && \
 		$(AGAIN); }; tests=$$?; \

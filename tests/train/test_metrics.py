@@ -5,7 +5,6 @@ import itertools
 
 import numpy as np
 import pytest
-from sklearn import metrics as sklearn
 from support.paths import SHARED
 
 from streamtag.train.evaluation.metrics import (
@@ -76,6 +75,8 @@ def awkward(dtype: type, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, bool, np.int64])
 def test_areas_are_those_of_scikit_learn(dtype: type) -> None:
+    from sklearn import metrics as sklearn
+
     truth, scores = awkward(dtype)
     found, micro = areas(truth, scores), areas(pooled(truth), pooled(scores))
     roc = [sklearn.roc_auc_score(truth[:, i], scores[:, i]) for i in range(6)]
@@ -93,6 +94,8 @@ def test_areas_are_those_of_scikit_learn(dtype: type) -> None:
 
 
 def test_rates_are_those_of_scikit_learn() -> None:
+    from sklearn import metrics as sklearn
+
     truth, scores = awkward(np.float64)
     decisions = scores > 0.4
     decisions[:, 0] = False  # never predicted

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.stats import kstest
 from support.trained_nets import assert_frozen_is_eager, count, with_trained_statistics
 from torch import Tensor, nn
 
@@ -194,6 +193,8 @@ def test_a_block_adds_its_shortcut_before_the_relu() -> None:
 @pytest.mark.parametrize("scripted", [False, True])
 def test_shakes_forward_and_backward_are_independent(scripted: bool) -> None:
     """α from the output, β from the gradients; each sample has its own."""
+    from scipy import stats
+
     torch.manual_seed(5)
     n = 5000
     first = torch.randn(n, 2, 3, 1, dtype=torch.float64, requires_grad=True)
@@ -207,7 +208,7 @@ def test_shakes_forward_and_backward_are_independent(scripted: bool) -> None:
     alpha, beta = alphas[:, 0], betas[:, 0]
     for share, all_of_it in ((alpha, alphas), (beta, betas)):
         torch.testing.assert_close(all_of_it, share[:, None].expand_as(all_of_it))
-        assert kstest(share.numpy(), "uniform").pvalue > 0.01
+        assert stats.kstest(share.numpy(), "uniform").pvalue > 0.01
     correlation = np.corrcoef(alpha.numpy(), beta.numpy())[0, 1]
     assert abs(correlation) < 3 / math.sqrt(n)
 

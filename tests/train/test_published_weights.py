@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.signal import resample_poly
 from support.paths import SHARED
 
 from streamtag.audio.block import Block
@@ -75,7 +74,9 @@ def full_band(clip: str, reference: Mapping[str, np.ndarray]) -> np.ndarray:
     if clip == "on_the_run":
         return (reference["on_the_run|audio32k"] / np.float32(32768)).astype(np.float32)
     audio = np.load(WEIGHTS / "sota" / f"{clip}_16k.npy").astype(np.float32)
-    return np.ascontiguousarray(resample_poly(audio, 2, 1), np.float32)
+    from scipy import signal
+
+    return np.ascontiguousarray(signal.resample_poly(audio, 2, 1), np.float32)
 
 
 def cut(net: str, clip: np.ndarray, i: int) -> np.ndarray:

@@ -24,12 +24,9 @@ from streamtag.train.job import export_run, train
 from streamtag.train.recipes.file import load_recipe
 from streamtag.train.training.card import UNSTATED, described
 
+pytestmark = pytest.mark.usefixtures("one_thread")  # equal to the last bit
+
 QUICK = RECIPE.replace("epochs = 12", "epochs = 1").replace("segments = 3\n", "")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @dataclass

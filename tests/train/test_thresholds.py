@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from sklearn import metrics as sklearn
 from support.paths import SHARED
 
 from streamtag.train.evaluation.metrics import rates
@@ -67,6 +66,8 @@ def awkward(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_max_f_is_the_first_largest_point_of_scikit_learns_curve(seed: int) -> None:
+    from sklearn import metrics as sklearn
+
     truth, scores = awkward(seed)
     for i in range(4):
         precision, recall, thresholds = sklearn.precision_recall_curve(truth[:, i], scores[:, i])
@@ -77,6 +78,8 @@ def test_max_f_is_the_first_largest_point_of_scikit_learns_curve(seed: int) -> N
 
 @pytest.mark.parametrize("seed", range(8))
 def test_roc_elbow_is_farthest_from_the_chord_and_the_last_such(seed: int) -> None:
+    from sklearn import metrics as sklearn
+
     truth, scores = awkward(seed)
     scores[:, 0] *= -1  # below the chord counts as well
     for i in range(4):
@@ -88,6 +91,8 @@ def test_roc_elbow_is_farthest_from_the_chord_and_the_last_such(seed: int) -> No
 
 @pytest.mark.parametrize("seed", range(8))
 def test_equal_error_is_where_both_rates_meet(seed: int) -> None:
+    from sklearn import metrics as sklearn
+
     truth, scores = awkward(seed)
     for i in range(4):
         fpr, tpr, thresholds = sklearn.roc_curve(truth[:, i], scores[:, i], drop_intermediate=False)
