@@ -202,6 +202,27 @@ def test_zoom_and_exports(server: Server, open_page: Open) -> None:
     assert (part["from"], part["to"]) == (int(shown["from"]), int(shown["to"]))
 
 
+def test_dragging_and_the_wheel(server: Server, open_page: Open) -> None:
+    page = open_page(f"{server.url}/stream/live")
+    wait_until(page, f"document.getElementById('timeline').clientHeight > {6 * ROW}")
+    box = page.locator("#timeline").bounding_box()
+    assert box is not None
+    x, y = box["x"] + 600, box["y"] + 40
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 200, y, steps=4)
+    page.mouse.up()
+    shown = "Object.values(Object.fromEntries(new URLSearchParams(location.search))).map(Number)"
+    begin, end = page.evaluate(shown)
+    width = box["width"] - 140 - 4
+    assert end - begin == pytest.approx(3_600_000, abs=2)
+    assert page.evaluate("Date.now()") - end >= 3_600_000 * 200 / width - 2
+    assert page.inner_text("#detail") == ""  # it was no click
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -100)
+    wait_until(page, f"(([from, to]) => to - from < 3_000_000)({shown})")
+
+
 def test_on_a_phone(server: Server, scored: None, open_page: Open) -> None:
     page = open_page(f"{server.url}/stream/live", viewport=PHONE, has_touch=True, is_mobile=True)
     wait_until(page, f"document.getElementById('timeline').clientHeight > {6 * ROW}")

@@ -24,7 +24,8 @@ export class Timeline {
   #to = 0;
   #follows = true;
   #asked = 0;
-  #drag = /** @type {{x: number, from: number, moved: boolean} | null} */ (null);
+  #pressed = 0; // where the pointer is that drags
+  #dragged = false;
 
   /** @param {string} stream @param {TagBook} book */
   constructor(stream, book) {
@@ -47,18 +48,18 @@ export class Timeline {
 
   /** Shows the last time until now. @param {number} length in milliseconds */
   #last(length) {
-    this.#follows = true;
-    this.#show(Date.now() - length, Date.now());
+    this.#show(Date.now() - length, Date.now(), true);
   }
 
-  /** @param {number} from @param {number} to */
-  #show(from, to) {
+  /** @param {number} from @param {number} to @param {boolean} follows the present */
+  #show(from, to, follows) {
+    this.#follows = follows;
     const length = Math.min(LONGEST, Math.max(SHORTEST, to - from));
     this.#to = Math.min((from + to + length) / 2, Date.now());
     this.#from = this.#to - length;
     const range = `?from=${Math.round(this.#from)}&to=${Math.round(this.#to)}`;
     const { pathname, hash } = location;
-    history.replaceState(null, "", pathname + (this.#follows ? "" : range) + hash);
+    history.replaceState(null, "", pathname + (follows ? "" : range) + hash);
     this.draw();
     clearTimeout(this.#asked);
     this.#asked = window.setTimeout(() => this.#ask(), 200);
@@ -66,15 +67,14 @@ export class Timeline {
 
   /** @param {number} factor @param {number} [at] the moment that stays where it is */
   #zoom(factor, at = this.#follows ? this.#to : (this.#from + this.#to) / 2) {
-    if (at !== this.#to) this.#follows = false;
-    this.#show(at - (at - this.#from) * factor, at + (this.#to - at) * factor);
+    const [from, to] = [at - (at - this.#from) * factor, at + (this.#to - at) * factor];
+    this.#show(from, to, this.#follows && at === this.#to);
   }
 
   /** @param {number} share of what is shown */
   #pan(share) {
     const step = share * this.#length;
-    this.#follows = this.#to + step >= Date.now();
-    this.#show(this.#from + step, this.#to + step);
+    this.#show(this.#from + step, this.#to + step, this.#to + step >= Date.now());
   }
 
   get #range() {
@@ -102,33 +102,22 @@ export class Timeline {
     csv.onclick = () => this.#export("csv");
     json.onclick = () => this.#export("json");
     png.onclick = () => canvas.toBlob((blob) => blob && this.#save("png", blob));
-    canvas.onpointerdown = (event) => {
-      this.#drag = { x: event.offsetX, from: this.#from, moved: false };
-      canvas.setPointerCapture(event.pointerId);
+    canvas.onpointerdown = ({ offsetX, pointerId }) => {
+      [this.#pressed, this.#dragged] = [offsetX, false];
+      canvas.setPointerCapture(pointerId);
     };
-    canvas.onpointermove = (event) => this.#move(event.offsetX);
-    canvas.onpointerup = (event) => {
-      if (this.#drag && !this.#drag.moved) this.#choose(event.offsetX, event.offsetY);
-      this.#drag = null;
+    canvas.onpointermove = ({ offsetX, buttons }) => {
+      const by = this.#pressed - offsetX;
+      if (!buttons || (!this.#dragged && Math.abs(by) < 5)) return;
+      [this.#pressed, this.#dragged] = [offsetX, true];
+      this.#pan(by / this.#scale / this.#length);
     };
-    canvas.addEventListener("wheel", (event) => this.#onWheel(event), { passive: false });
-  }
-
-  /** @param {WheelEvent} event */
-  #onWheel(event) {
-    if (!event.ctrlKey && !event.shiftKey) return; // the page scrolls
-    event.preventDefault();
-    this.#zoom(event.deltaY + event.deltaX > 0 ? 1.25 : 0.8, this.#moment(event.offsetX));
-  }
-
-  /** @param {number} x of the pointer */
-  #move(x) {
-    const drag = this.#drag;
-    if (!drag || (!drag.moved && Math.abs(x - drag.x) < 5)) return;
-    drag.moved = true;
-    const from = drag.from - (x - drag.x) / this.#scale;
-    this.#follows = false;
-    this.#show(from, from + this.#length);
+    canvas.onclick = ({ offsetX, offsetY }) => this.#dragged || this.#choose(offsetX, offsetY);
+    canvas.onwheel = (event) => {
+      if (!event.ctrlKey && !event.shiftKey) return; // the page scrolls
+      event.preventDefault();
+      this.#zoom(event.deltaY + event.deltaX > 0 ? 1.25 : 0.8, this.#moment(event.offsetX));
+    };
   }
 
   /** Pixels of a millisecond. */
