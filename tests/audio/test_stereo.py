@@ -1,5 +1,6 @@
 """One channel silent, or both the same: told once, at the right sample, in blocks of any size."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -138,8 +139,11 @@ def test_a_source_that_has_one_channel_from_now_on_has_no_fault() -> None:
 # From the sources
 
 
-def received(source: UrlSource) -> tuple[np.ndarray, list[np.ndarray | None], list[int]]:
-    """Samples, the sides of each block, and where something is missing."""
+def received(
+    source: UrlSource, heard: threading.Event | None = None
+) -> tuple[np.ndarray, list[np.ndarray | None], list[int]]:
+    """Samples, the sides of each block, and where something is missing. `heard` is set at the
+    first ones."""
     parts, both, holes, end = [np.zeros(0, np.float32)], list[np.ndarray | None](), [0], 0
     try:
         for item in blocks_of(source):
@@ -149,6 +153,8 @@ def received(source: UrlSource) -> tuple[np.ndarray, list[np.ndarray | None], li
                 parts.append(item.samples)
                 both.append(item.sides)
                 end = item.end
+                if heard:
+                    heard.set()
     except SourceLost:
         pass
     finally:
@@ -182,18 +188,21 @@ def test_who_is_watched_gives_the_same_samples_and_both_channels(
 def test_a_seam_of_who_is_watched(tmp_path: Path) -> None:
     wide = encoded(tmp_path, np.stack([tone(1.5, 44100, 440, 0.4)] * 2, 1), 44100, "aac")
     narrow = encoded(tmp_path, tone(1.5, 22050, 440, 0.4), 22050, "aac")
-    half, watching = len(narrow) // 2, list[UrlSource]()
+    half, watching, heard = len(narrow) // 2, list[UrlSource](), threading.Event()
 
     def answer(connection: Connection) -> None:
-        connection.send(OK + wide + narrow[:half])
+        connection.send(OK + wide)
         if watching:  # the log and the audio come through two pipes
+            assert heard.wait(60)
+        connection.send(narrow[:half])
+        if watching:
             wait_until(lambda: watching[0]._log.layout == "mono", "the log does not say mono")
         connection.send(narrow[half:])
 
     with Server(answer) as server:
         plain, _, expected = received(UrlSource(server.url, rate=16000, limits=PATIENT))
         watching += [UrlSource(server.url, rate=16000, limits=PATIENT, watch=True)]
-        mixed, both, holes = received(watching[0])
+        mixed, both, holes = received(watching[0], heard)
     assert holes == expected
     np.testing.assert_array_equal(mixed, plain)
     assert both[0] is not None

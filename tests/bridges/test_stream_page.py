@@ -33,6 +33,17 @@ COLOURS = """(id) => {
 }"""
 """Number of different colours of a canvas."""
 
+NAMED = """(count) => {
+  const canvas = document.getElementById("taggram");
+  const copy = new OffscreenCanvas(canvas.width, canvas.height);
+  const context = copy.getContext("2d", { willReadFrequently: true });
+  context.drawImage(canvas, 0, 0);
+  const high = (canvas.height - 20) / count;
+  const painted = (row) => context.getImageData(0, row * high, 140, high).data;
+  return Array.from({ length: count }, (_, row) => painted(row).some(Boolean)).every(Boolean);
+}"""
+"""Whether so many rows have names."""
+
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
@@ -114,6 +125,22 @@ def test_what_is_on_now(server: Server, stage: Stage, scored: None, open_page: O
     assert page.title() == "live – silent"
 
 
+def test_the_taggram_fills_its_place(server: Server, scored: None, open_page: Open) -> None:
+    page = open_page(f"{server.url}/stream/steady")
+    wait_until(page, f"({NAMED})(10)")  # although one tag only is near its threshold
+    bottom = "document.getElementById('{}').getBoundingClientRect().bottom"
+    wait_until(page, f"Math.abs({bottom.format('taggram')} - {bottom.format('mood')}) < 2")
+
+
+def test_the_rows_of_the_time_line(server: Server) -> None:
+    def names(language: str) -> list[str]:
+        found = server.get(f"/part/timeline?stream=live&from=-1h&lang={language}").json()["rows"]
+        return [row["name"] for row in found]
+
+    assert names("en")[:5] == ["Signal", "Title", "Programme", "speech", "music"]
+    assert names("de")[3:5] == ["Sprache", "Musik"]
+
+
 def test_an_event_of_the_past(server: Server, scored: None, open_page: Open) -> None:
     page = open_page(f"{server.url}/stream/steady", lost=True)  # it may ask before there are scores
     wait_until(page, f"document.getElementById('timeline').clientHeight === {3 * ROW + 20}")
@@ -173,6 +200,27 @@ def test_zoom_and_exports(server: Server, open_page: Open) -> None:
     wait_until(again, f"document.getElementById('timeline').clientHeight > {4 * ROW}")
     part = json.loads(saved("JSON"))
     assert (part["from"], part["to"]) == (int(shown["from"]), int(shown["to"]))
+
+
+def test_dragging_and_the_wheel(server: Server, open_page: Open) -> None:
+    page = open_page(f"{server.url}/stream/live")
+    wait_until(page, f"document.getElementById('timeline').clientHeight > {6 * ROW}")
+    box = page.locator("#timeline").bounding_box()
+    assert box is not None
+    x, y = box["x"] + 600, box["y"] + 40
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 200, y, steps=4)
+    page.mouse.up()
+    shown = "Object.values(Object.fromEntries(new URLSearchParams(location.search))).map(Number)"
+    begin, end = page.evaluate(shown)
+    width = box["width"] - 140 - 4
+    assert end - begin == pytest.approx(3_600_000, abs=2)
+    assert page.evaluate("Date.now()") - end >= 3_600_000 * 200 / width - 2
+    assert page.inner_text("#detail") == ""  # it was no click
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -100)
+    wait_until(page, f"(([from, to]) => to - from < 3_000_000)({shown})")
 
 
 def test_on_a_phone(server: Server, scored: None, open_page: Open) -> None:

@@ -65,6 +65,7 @@ PATHS = [
     "/api/tags?stream=STREAM",
     "/api/streams/STREAM",
     f"/part/span?stream=STREAM&tagger=m&tag=calm&{EVERY}",
+    f"/part/timeline?stream=STREAM&{EVERY}",
     "/part/clips?stream=STREAM",
     "/clip/STREAM-1",
     "/report/STREAM?day=2026-11-21",

@@ -482,9 +482,17 @@ def test_a_real_decoder_without_memory_has_cause_memory(
 ) -> None:
     # Each build fails in its own way: the one that is the same everywhere.
     monkeypatch.setattr(ffmpeg, "ffmpeg_path", imageio_ffmpeg.get_ffmpeg_exe)
-    with Server(sends(OK, song)) as server:
+    confined = threading.Event()
+
+    def answer(connection: Connection) -> None:
+        confined.wait(30)
+        connection.send(OK + song)
+
+    with Server(answer) as server:
         limits = ConnectionLimits(connect=60, stall=60, memory=20)
-        assert (lost := read_all(UrlSource(server.url, limits=limits))[2])
+        source = UrlSource(server.url, limits=limits)
+        confined.set()
+        assert (lost := read_all(source)[2])
     assert lost.cause is Cause.MEMORY, str(lost)
 
 

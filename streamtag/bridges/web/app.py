@@ -53,7 +53,7 @@ PATHS = (
     "/ /stream/STREAM /wall /wall/STREAM /report/STREAM /clip/NAME /alerts /sign-in /sign-out "
     "/settings /control /healthz /api/state /api/streams/NAME /api/tags /api/mood /api/overview "
     "/api/timeline /api/curve /api/history /api/alerts /api/clips /api/session /api/control "
-    "/api/control/preview /part/span /part/clips /part/alerts /events /ws /ws/scores"
+    "/api/control/preview /part/span /part/timeline /part/clips /part/alerts /events /ws /ws/scores"
 )
 MAX_QUERIES = 2
 """Number of journal queries at once; others wait."""
@@ -229,6 +229,7 @@ def make_app(
         Route("/alerts", alerts.page, methods=["GET", "POST"]),
         Route("/api/alerts", alerts.rows),
         Route("/part/span", fragments.span),
+        Route("/part/timeline", fragments.timeline),
         Route("/part/clips", fragments.clips),
         Route("/part/alerts", fragments.alerts),
         Route("/sign-in", personal.sign_in, methods=["GET", "POST"]),

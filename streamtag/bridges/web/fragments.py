@@ -1,4 +1,5 @@
-"""Pieces of pages as HTML: what a tag did in a span of time, the newest clips, the raised alerts.
+"""Pieces of pages as HTML: what a tag did in a span of time, the newest clips, the raised alerts;
+and the rows of a time line.
 
 The pages take them over as they are (`static/parts.js`). Links are relative to `/part/`. The page
 itself puts moments into its zone and clock.
@@ -11,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from streamtag.bridges.state_bridge import TagVocabulary
 from streamtag.bridges.web.access import rights_of, seen_stream
@@ -19,9 +20,10 @@ from streamtag.bridges.web.clips import Clips
 from streamtag.bridges.web.html import Html, element, join
 from streamtag.bridges.web.hub import FeedHub
 from streamtag.bridges.web.parameters import BadParameter, check_names, read_query, single
-from streamtag.bridges.web.past import Past
+from streamtag.bridges.web.past import Past, read_range
 from streamtag.bridges.web.sessions import Role, Session
 from streamtag.bridges.web.texts import Texts, best_language
+from streamtag.bridges.web.timeline_rows import timeline_rows
 from streamtag.feed.messages import TagOff, TagOn
 from streamtag.feed.timestamps import ns_of, rfc3339
 from streamtag.history.intervals import HOUR
@@ -57,7 +59,7 @@ class SpanFacts:
 
 
 class Fragments:
-    """Answers `/part/span`, `/part/clips` and `/part/alerts`."""
+    """Answers `/part/span`, `/part/timeline`, `/part/clips` and `/part/alerts`."""
 
     def __init__(
         self,
@@ -84,7 +86,7 @@ class Fragments:
         around = replace(query, since=query.since - SECOND, until=query.until + SECOND)
         earlier = replace(query, tags=frozenset(), since=max(0, query.since - LONGEST_CLIP))
         texts = _texts(request)
-        about = self._about(seen_stream(request, stream), tag, single(params, "lang", str))
+        about = self._tags(seen_stream(request, stream), single(params, "lang", str)).get(tag, {})
         facts = SpanFacts(
             begin=query.since,
             end=query.until,
@@ -96,6 +98,17 @@ class Fragments:
             clips=[one for one in await self._ready(earlier) if _end_of(one) > query.since],
         )
         return _answer(span_html(facts, texts))
+
+    async def timeline(self, request: Request) -> Response:
+        """`GET /part/timeline`: rows as JSON."""
+        params = request.query_params
+        check_names(params, ("stream", "from", "to", "lang"))
+        stream, since, until = read_range(params)
+        past = await self._past.read(request, stream, since, until)
+        if past is None:
+            return JSONResponse({"rows": []})
+        about = self._tags(seen_stream(request, stream), single(params, "lang", str))
+        return JSONResponse({"rows": timeline_rows(past, about, _texts(request))})
 
     async def clips(self, request: Request) -> Response:
         """`GET /part/clips`."""
@@ -123,14 +136,14 @@ class Fragments:
         """The clips that can be heard."""
         return [one for one in await self._clips.rows(query) if one["stage"] == "ready"]
 
-    def _about(self, stream: str, tag: str, language: str | None) -> Mapping[str, Any]:
-        """What is known of a tag."""
+    def _tags(self, stream: str, language: str | None) -> Mapping[str, Mapping[str, Any]]:
+        """What is known of the tags of a stream."""
         if self._vocabulary is None:
             return {}
         self._vocabulary.refresh()
         states = self._hub.states
         taggers = states[stream].taggers if stream in list(states) else ()
-        return self._vocabulary.descriptions(stream, taggers, language).get(tag, {})
+        return self._vocabulary.descriptions(stream, taggers, language)
 
 
 def span_html(facts: SpanFacts, texts: Texts) -> Html:

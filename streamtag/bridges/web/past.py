@@ -61,14 +61,22 @@ class Past:
         form = single(params, "format", str) or "json"
         if form not in FORMATS:
             raise BadParameter("format", " or ".join(FORMATS), form)
-        if self._journal is None:
+        body = await self.read(request, stream, since, until)
+        if body is None:
             return error_response(404, "history", "feed.journal in the configuration", "none")
-        async with self._readers:
-            seen = seen_stream(request, stream)
-            body = await asyncio.to_thread(timeline_json, self._journal, seen, since, until)
         if form == "csv":
             return Response(timeline_csv(body), media_type="text/csv; charset=utf-8")
         return JSONResponse(body | {"stream": stream})
+
+    async def read(
+        self, request: Request, stream: str, since: int, until: int
+    ) -> dict[str, Any] | None:
+        """What happened to a stream, if it may be seen; None without a journal."""
+        if self._journal is None:
+            return None
+        seen = seen_stream(request, stream)
+        async with self._readers:
+            return await asyncio.to_thread(timeline_json, self._journal, seen, since, until)
 
     async def curve(self, request: Request) -> Response:
         """`GET /api/curve`."""

@@ -48,17 +48,12 @@ type Words = Record<WordPlace, Word[]>;
 type Group = { group: string; count: number; bad: number };
 type Item = Stream | Group;
 
-/** Milliseconds since 1970. */
-type Span = [number, number];
-type Labelled = [number, number, string];
-type TagSpans = { tagger: string; tag: string; spans: Span[] };
-
-/** What GET /api/timeline answers. */
-type Past = { from: number; to: number; tags: TagSpans[] } & Record<
-  "received" | "silences" | "gaps",
-  Span[]
-> &
-  Record<"titles" | "states" | "sections", Labelled[]>;
+/** Begin and end in milliseconds since 1970, perhaps with a label. */
+type Span = [number, number, string?];
+/** Its paint is a colour of the stylesheet; empty for that of the row's tag. */
+type Bar = { paint: string; inset: number; spans: Span[] };
+/** A row of the time line, see GET /part/timeline. */
+type TimelineRow = { name: string; tagger?: string; tag?: string; bars: Bar[] };
 
 /** Each from 0 to 1, sRGB. */
 type Rgb = [number, number, number];

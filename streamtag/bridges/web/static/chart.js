@@ -2,7 +2,7 @@
 
 import { colour, contextOf } from "./dom.js";
 
-const AXIS = 20;
+export const AXIS = 20;
 
 export class Chart {
   /** Clears a canvas. @param {HTMLCanvasElement} canvas @param {number} rows @param {number} row */
@@ -12,7 +12,7 @@ export class Chart {
     canvas.height = canvas.clientHeight * devicePixelRatio;
     this.row = row;
     this.wide = canvas.clientWidth;
-    this.bottom = canvas.clientHeight - AXIS;
+    this.bottom = rows * row;
     this.left = leftOf(canvas);
     this.font = getComputedStyle(document.body).fontFamily;
     this.context = contextOf(canvas);
@@ -34,9 +34,9 @@ export class Chart {
     this.context.fillText(words, x, y, align === "right" ? this.left - 14 : undefined);
   }
 
-  /** Of a row, from 0. @param {string} name @param {number} row @param {Letters} [letters] */
+  /** Of a row, from 0. @param {string} name @param {number} row @param {Letters} letters */
   name(name, row, letters) {
-    const usual = /** @type {const} */ ({ align: "right", size: 12 });
+    const usual = /** @type {Letters} */ ({ align: "right", size: 12 });
     this.write(name, this.left - 10, (row + 0.5) * this.row, { ...usual, ...letters });
   }
 
@@ -45,18 +45,17 @@ export class Chart {
     this.write(label, x, this.bottom + AXIS / 2 + 2, { align });
   }
 
-  /** A text that is cut where it does not fit.
-   * @param {string} text @param {number} x @param {number} y @param {number} width */
-  writeCut(text, x, y, width) {
+  /** A text in a bar, which it parts from the one before; it is cut where it does not fit.
+   * @param {string} text @param {number} row @param {number} begin @param {number} end in pixels */
+  label(text, row, begin, end) {
+    this.fill(colour("ground"), begin, row * this.row, 1, this.row);
     this.context.font = `11px ${this.font}`;
-    const share = width / this.context.measureText(text).width;
-    const length = share < 1 ? Math.floor(text.length * share) - 1 : text.length;
-    const cut = share < 1 ? `${text.slice(0, length)}…` : text;
-    if (length > 1) this.write(cut, x, y, { paint: "ink", align: "left" });
+    const share = (end - begin - 8) / this.context.measureText(text).width;
+    const cut = share < 1 ? `${text.slice(0, Math.max(0, text.length * share - 1))}…` : text;
+    const letters = /** @type {Letters} */ ({ paint: "ink", align: "left" });
+    if (cut.length > 2) this.write(cut, begin + 4, (row + 0.5) * this.row, letters);
   }
 }
 
 /** Where the names of rows end. @param {HTMLCanvasElement} canvas */
-export function leftOf(canvas) {
-  return canvas.clientWidth < 600 ? 104 : 140;
-}
+export const leftOf = (canvas) => (canvas.clientWidth < 600 ? 104 : 140);

@@ -1,6 +1,6 @@
 // Parts of a page that the server writes as HTML.
 
-import { ROOT, Refusal, tokenOf } from "./feed.js";
+import { ROOT, check, tokenOf } from "./feed.js";
 import { formatTime } from "./settings.js";
 
 /** Asks for a part; its moments get the chosen zone and clock. No text may become elements on our
@@ -14,7 +14,7 @@ export async function askPart(name, query) {
   asked.responseType = "document";
   asked.send();
   await new Promise((done) => (asked.onloadend = done));
-  if (asked.status !== 200) throw new Refusal(asked.status);
+  check(asked.status);
   const { body } = /** @type {Document} */ (asked.response);
   for (const link of body.querySelectorAll("a")) link.hash = location.hash; // has the token
   for (const time of body.querySelectorAll("time")) {

@@ -19,106 +19,83 @@ const DRAW_MS = 500;
 const FRAME_MS = 100;
 const STILL_MS = 1000; // between two pictures of the plane where motion is not wanted
 
-class StreamPage {
-  #look = new Look();
-  #plane = new Constellation();
-  #sharpness = new Sharpness();
-  #book;
-  #taggram;
-  #timeline;
-  #watch;
+const name = document.documentElement.dataset.stream ?? "";
+shell.furnish();
+const look = new Look();
+const plane = new Constellation();
+const sharpness = new Sharpness();
+const book = new TagBook(language, () => timeline.draw());
+const timeline = new Timeline(name, book);
+const taggram = new Taggram(name, book);
+const watch = new Watch({ stream: name }, ["mood", "level", "clip"]);
+watch.onStatus = onStatus;
+watch.onEvent = onEvent;
+setInterval(draw, DRAW_MS);
+const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+setInterval(drawPlane, still ? STILL_MS : FRAME_MS);
 
-  /** @param {string} name @param {Language} language */
-  constructor(name, language) {
-    this.name = name;
-    this.language = language;
-    shell.furnish();
-    this.#book = new TagBook(language, () => this.#timeline.draw());
-    this.#taggram = new Taggram(canvasById("taggram"), this.#book);
-    this.#timeline = new Timeline(name, this.#book);
-    this.#taggram.follow(name);
-    this.#watch = new Watch({ stream: name }, ["mood", "level", "clip"]);
-    this.#watch.onEvent = (body) => this.#onEvent(body);
-    this.#watch.onStatus = () => this.#onStatus();
-    setInterval(() => this.#draw(), DRAW_MS);
-    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    const frame = still ? STILL_MS : FRAME_MS;
-    setInterval(() => this.#drawPlane(frame / 1000, still), frame);
-  }
+const present = () => watch.streams.get(name) ?? null;
 
-  get #stream() {
-    return this.#watch.streams.get(this.name) ?? null;
-  }
-
-  #onStatus() {
-    if (this.#watch.status === 401) goToSignIn();
-    if (this.#watch.status === 200) this.#describe().catch(() => undefined); // asked again later
-  }
-
-  async #describe() {
-    await this.#book.load(this.name);
-    const { moods } = await shell.ask("api/mood", { stream: this.name });
-    this.#plane.fill(moods, this.#book.light);
-    this.#timeline.draw();
-    await this.#showClips();
-  }
-
-  /** The newest clips of the last day. */
-  async #showClips() {
-    byId("clips").replaceChildren(...(await askPart("clips", { stream: this.name })));
-  }
-
-  /** @param {any} body */
-  #onEvent({ type }) {
-    if (type === "state") this.#look.jump();
-    if (type === "clip") this.#showClips().catch(() => undefined);
-    if (type === "stream_up" || type === "taggers_changed") this.#onStatus();
-    if (type === "level") this.#drawLevel();
-    else if (type !== "mood") this.#draw();
-  }
-
-  #draw() {
-    const { language } = this;
-    const stream = this.#stream;
-    const state = stream?.state ?? "waiting";
-    const said = stream
-      ? [stream.cause.replaceAll("_", " "), shell.ago(language, stream.since), stream.detail]
-      : [language.text("stream_unknown")];
-    const word = language.text(`desk_${state}`);
-    byId("state").dataset.state = state;
-    setText(byId("state"), [stream ? word : "", ...said].filter(Boolean).join(" · "));
-    setText(byId("playing"), stream?.title ?? "");
-    const trouble = this.#watch.trouble(language);
-    shell.showBanner(trouble);
-    document.title = `${this.name} – ${trouble || word}`;
-    const on = new Set(stream?.on);
-    this.#taggram.draw(on, stream?.status === "up");
-    const names = Array.from(on, (tag) => this.#book.name(tag)).join(", ");
-    byId("taggram").ariaLabel = `${language.text("desk_column_now")}: ${names || "–"}`;
-    this.#drawLevel();
-  }
-
-  #drawLevel() {
-    const level = fresh(this.#stream?.level ?? null);
-    const [meter, said] = all("#level span");
-    showLevel(meter, level);
-    byId("level").hidden &&= !level; // it stays once it was there
-    const key = level?.lufs == null ? "stream_level" : "stream_loudness";
-    const values = level && { level: levelText(level), peak: level.peak.toFixed(0) };
-    setText(said, values ? this.language.text(key, values) : "");
-  }
-
-  /** @param {number} seconds since the last picture @param {boolean} still */
-  #drawPlane(seconds, still) {
-    const canvas = canvasById("mood");
-    this.#plane.places = this.#book.spots(this.#stream?.on ?? []);
-    const scene = sceneOf(this.#watch, this.#stream, true);
-    this.#look.update(scene, this.#stream?.mood ?? null, seconds, still);
-    this.#sharpness.fit(canvas, this.#plane.widest, 0);
-    const font = getComputedStyle(document.body).fontFamily;
-    const { light } = this.#book;
-    this.#plane.draw(canvas, this.#look, { light, transparent: true, seconds, font });
-  }
+function onStatus() {
+  if (watch.status === 401) goToSignIn();
+  if (watch.status === 200) describe().catch(() => undefined); // asked again later
 }
 
-new StreamPage(document.documentElement.dataset.stream ?? "", language);
+/** @param {any} body */
+function onEvent({ type }) {
+  if (type === "state") look.jump();
+  if (type === "clip") showClips().catch(() => undefined);
+  if (type === "stream_up" || type === "taggers_changed") onStatus();
+  if (type === "level") drawLevel();
+  else if (type !== "mood") draw();
+}
+
+async function describe() {
+  await book.load(name);
+  const { moods } = await shell.ask("api/mood", { stream: name });
+  plane.fill(moods, book.light);
+  timeline.draw();
+  await showClips();
+}
+
+/** The newest clips of the last day. */
+async function showClips() {
+  byId("clips").replaceChildren(...(await askPart("clips", { stream: name })));
+}
+
+function draw() {
+  const stream = present();
+  const state = stream?.state ?? "waiting";
+  const said = stream
+    ? [stream.cause.replaceAll("_", " "), shell.ago(language, stream.since), stream.detail]
+    : [language.text("stream_unknown")];
+  const word = language.text(`desk_${state}`);
+  byId("state").dataset.state = state;
+  setText(byId("state"), [stream ? word : "", ...said].filter(Boolean).join(" · "));
+  setText(byId("playing"), stream?.title ?? "");
+  const trouble = watch.trouble(language);
+  shell.showBanner(trouble);
+  document.title = `${name} – ${trouble || word}`;
+  taggram.draw(new Set(stream?.on), stream?.status === "up");
+  drawLevel();
+}
+
+function drawLevel() {
+  const level = fresh(present()?.level ?? null);
+  const [meter, said] = all("#level span");
+  showLevel(meter, level);
+  byId("level").hidden &&= !level; // it stays once it was there
+  const key = level?.lufs == null ? "stream_level" : "stream_loudness";
+  const values = level && { level: levelText(level), peak: level.peak.toFixed(0) };
+  setText(said, values ? language.text(key, values) : "");
+}
+
+function drawPlane() {
+  const canvas = canvasById("mood");
+  const seconds = (still ? STILL_MS : FRAME_MS) / 1000;
+  plane.places = book.spots(present()?.on ?? []);
+  look.update(sceneOf(watch, present(), true), present()?.mood ?? null, seconds, still);
+  sharpness.fit(canvas, plane.widest, 0);
+  const font = getComputedStyle(document.body).fontFamily;
+  plane.draw(canvas, look, { light: book.light, transparent: true, seconds, font });
+}
