@@ -63,11 +63,10 @@ type Palette = { deep: Rgb; mid: Rgb; bright: Rgb; accent: Rgb };
 type Drawing = { light: boolean; transparent: boolean; seconds: number; font: string };
 /** How letters of a chart look. */
 type Letters = { paint?: string; align?: CanvasTextAlign; size?: number; weight?: number };
-/** What the parts of a constellation share; its plane has its middle at x, y and is 2 sides wide. */
+/** What the parts of a constellation share: where a place on the plane is in the picture, that of
+ * the star on the plane, and half the plane's width. */
 type SkyPicture = { context: Context; look: Look; colours: Palette; light: boolean; ink: Rgb } & {
-  font: string;
-  x: number;
-  y: number;
+  at: (spot: Spot, far?: number) => Spot;
+  star: Spot;
   side: number;
-  seen: number;
 };

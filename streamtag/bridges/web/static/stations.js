@@ -3,7 +3,7 @@
 import { bareName } from "./stream.js";
 
 /** All states, the worst first. @type {State[]} */
-export const STATES = ["failed", "lost", "silent", "waiting", "up", "paused"];
+const STATES = ["failed", "lost", "silent", "waiting", "up", "paused"];
 
 /** The part of a name that names with the same beginning share. @param {string} name */
 export function groupOf(name) {
@@ -44,39 +44,26 @@ export function parseSearch(text) {
 
 const byName = new Intl.Collator(undefined, { numeric: true }).compare;
 
+/** @type {Record<string, (a: Stream, b: Stream) => number>} */
+const ORDERS = {
+  state: (a, b) => STATES.indexOf(a.state) - STATES.indexOf(b.state),
+  name: () => 0,
+  title: (a, b) => Number(!a.title) - Number(!b.title) || byName(a.title, b.title),
+  last: (a, b) => (b.last?.at || 0) - (a.last?.at || 0),
+};
+
 /** Streams in an order; those with trouble first by default.
  * @param {Stream[]} streams @param {string} by */
 export function sorted(streams, by) {
-  const rank = new Map(streams.map((one) => [one, STATES.indexOf(one.state)]));
-  /** @type {Record<string, (a: Stream, b: Stream) => number>} */
-  const orders = {
-    state: (a, b) => (rank.get(a) ?? 0) - (rank.get(b) ?? 0),
-    name: () => 0,
-    title: (a, b) => Number(!a.title) - Number(!b.title) || byName(a.title, b.title),
-    last: (a, b) => (b.last?.at || 0) - (a.last?.at || 0),
-  };
-  const order = orders[by] ?? orders.state;
+  const order = ORDERS[Object.hasOwn(ORDERS, by) ? by : "state"];
   return streams.sort((a, b) => order(a, b) || byName(a.name, b.name));
-}
-
-/** @param {Stream[]} streams @returns {Record<string, number>} by state */
-export function countStates(streams) {
-  const counts = Object.fromEntries(STATES.map((state) => [state, 0]));
-  for (const { state } of streams) counts[state] += 1;
-  return counts;
 }
 
 /** A heading before the streams of each group. @param {Stream[]} streams @returns {Item[]} */
 export function grouped(streams) {
-  /** @type {Map<string, Stream[]>} */
-  const groups = new Map();
-  for (const one of streams) {
-    const group = groupOf(one.name);
-    groups.set(group, [...(groups.get(group) ?? []), one]);
-  }
+  const groups = Map.groupBy(streams, ({ name }) => groupOf(name));
   return [...groups].flatMap(([group, members]) => {
-    const bad = members.filter(isBad).length;
-    return [{ group, count: members.length, bad }, ...members];
+    return [{ group, count: members.length, bad: members.filter(isBad).length }, ...members];
   });
 }
 

@@ -20,114 +20,98 @@ const STILL_FRAME = 0.5; // seconds between two frames where motion is not wante
 /** @type {Record<string, new (canvas: HTMLCanvasElement) => Field | Constellation | Type>} */
 const THEMES = { field: Field, constellation: Constellation, type: Type };
 
-class Wall {
-  #canvas = canvasById("picture");
-  #look = new Look();
-  #sharpness = new Sharpness();
-  #keeper = new SceneKeeper();
-  #chooser = new WordChooser();
-  #still = matchMedia("(prefers-reduced-motion: reduce)");
-  #book = new TagBook(language);
-  #lettering = new Lettering(this.#book);
-  #theme = new THEMES[document.body.dataset.theme ?? "field"](this.#canvas);
-  #clear = document.body.classList.contains("transparent");
-  #asked = document.documentElement.dataset.stream ?? "";
-  #name = "";
-  #watch = /** @type {Watch | null} */ (null);
-  #described = false;
-  #refused = 0; // why there is nothing to watch
-  #last = 0;
-  #chosen = 0;
+const canvas = canvasById("picture");
+const theme = new THEMES[document.body.dataset.theme ?? "field"](canvas);
+const plane = theme instanceof Constellation ? theme : null;
+const transparent = document.body.classList.contains("transparent");
+const asked = document.documentElement.dataset.stream ?? "";
+const motion = matchMedia("(prefers-reduced-motion: reduce)");
+const look = new Look();
+const sharpness = new Sharpness();
+const keeper = new SceneKeeper();
+const chooser = new WordChooser();
+const book = new TagBook(language);
+const lettering = new Lettering(book);
+let name = "";
+let watch = /** @type {Watch | null} */ (null);
+let described = false;
+let refused = 0; // why there is nothing to watch
+let last = 0;
+let chosen = -CHOOSE_MS;
 
-  constructor() {
-    if (this.#asked) this.#follow(this.#asked);
-    setInterval(() => this.#tick(performance.now()), TICK_MS);
-    this.#tick(performance.now());
-    requestAnimationFrame((now) => this.#frame(now));
-  }
+const present = () => watch?.streams.get(name) ?? null;
 
-  get #stream() {
-    return this.#watch?.streams.get(this.#name) ?? null;
-  }
+/** @param {string} stream */
+function follow(stream) {
+  watch?.close();
+  name = stream;
+  described = false;
+  chooser.clear();
+  const followed = (watch = new Watch({ stream }, ["mood", "scores"]));
+  followed.onStatus = () => void (followed.status === 200 && describe());
+  followed.onEvent = ({ type }) => {
+    if (type === "stream_up" || type === "taggers_changed") describe();
+  };
+}
 
-  /** @param {string} name */
-  #follow(name) {
-    this.#watch?.close();
-    this.#name = name;
-    this.#described = false;
-    this.#chooser.clear();
-    const watch = new Watch({ stream: name }, ["mood", "scores"]);
-    watch.onStatus = () => void (watch.status === 200 && this.#describe());
-    watch.onEvent = ({ type }) => {
-      if (type === "stream_up" || type === "taggers_changed") this.#describe();
-    };
-    this.#watch = watch;
+/** Asks what the tags mean, and for the last ten minutes. */
+async function describe() {
+  try {
+    await book.load(name);
+    plane?.fill((await ask("api/mood", { stream: name })).moods, book.light);
+  } catch {
+    // asked again after the next connection
+  } finally {
+    described = true;
   }
+}
 
-  /** Asks what the tags mean, and for the last ten minutes. */
-  async #describe() {
-    const theme = this.#theme;
-    try {
-      await this.#book.load(this.#name);
-      if (!(theme instanceof Constellation)) return;
-      theme.fill((await ask("api/mood", { stream: this.#name })).moods, this.#book.light);
-    } catch {
-      // asked again after the next connection
-    } finally {
-      this.#described = true;
-    }
+/** Without a name in the address: follows the first stream that is up, and stays with it. */
+async function choose() {
+  try {
+    const { streams } = await ask("api/state");
+    const names = Object.keys(streams);
+    const best = names.find((one) => streams[one].status === "up") ?? (name || names[0]);
+    if (best && best !== name) follow(best);
+  } catch (error) {
+    refused = /** @type {any} */ (error).status ?? 0;
   }
+}
 
-  /** Without a name in the address: follows the first stream that is up, and stays with it. */
-  async #chooseStream() {
-    try {
-      const { streams } = await ask("api/state");
-      const names = Object.keys(streams);
-      const up = names.find((name) => streams[name].status === "up");
-      const best = up ?? (this.#name || names[0]);
-      if (best && best !== this.#name) this.#follow(best);
-    } catch (error) {
-      this.#refused = /** @type {any} */ (error).status ?? 0;
-    }
+function tick() {
+  const now = performance.now();
+  const stream = present();
+  const line = watch ?? { status: refused, daemon: false };
+  const up = stream?.status === "up" && line.status === 200;
+  if (!asked && !up && now - chosen >= CHOOSE_MS) {
+    chosen = now;
+    choose();
   }
+  const known = described ? stream : null; // what its tags mean decides what is seen
+  const words = chooser.update(known?.tags.values() ?? [], book.about, now);
+  const moodless = !stream?.mood && words.genre.length + words.instrument.length > 0;
+  if (keeper.update(sceneOf(line, known, words.mood.length > 0 || moodless), now)) look.jump();
+  if (["lost", "paused", "silence"].includes(keeper.scene)) chooser.clear();
+  lettering.show(keeper, words, stream?.title ?? "", now);
+  const lit = keeper.scene === "music" ? chooser.words.mood : [];
+  if (plane) plane.places = book.spots(lit.map(({ tag }) => tag));
+}
 
-  /** @param {number} now */
-  #tick(now) {
-    const stream = this.#stream;
-    const watch = this.#watch ?? { status: this.#refused, daemon: false };
-    const up = stream?.status === "up" && watch.status === 200;
-    if (!this.#asked && !up && now - this.#chosen >= CHOOSE_MS) {
-      this.#chosen = now;
-      this.#chooseStream();
-    }
-    const known = this.#described ? stream : null; // what its tags mean decides what is seen
-    const words = this.#chooser.update(known?.tags.values() ?? [], this.#book.about, now);
-    const moodless = !stream?.mood && words.genre.length + words.instrument.length > 0;
-    const seen = sceneOf(watch, known, words.mood.length > 0 || moodless);
-    if (this.#keeper.update(seen, now)) this.#look.jump();
-    const { scene } = this.#keeper;
-    if (["lost", "paused", "silence"].includes(scene)) this.#chooser.clear();
-    this.#lettering.show(this.#keeper, words, stream?.title ?? "", now);
-    const lit = scene === "music" ? this.#chooser.words.mood : [];
-    if (!(this.#theme instanceof Constellation)) return;
-    this.#theme.places = this.#book.spots(lit.map(({ tag }) => tag));
-  }
-
-  /** @param {number} now */
-  #frame(now) {
-    requestAnimationFrame((next) => this.#frame(next));
-    const seconds = (now - this.#last) / 1000;
-    const still = this.#still.matches;
-    if (still && seconds < STILL_FRAME) return;
-    this.#last = now;
-    this.#look.update(this.#keeper.scene, this.#stream?.mood ?? null, seconds, still);
-    this.#sharpness.fit(this.#canvas, this.#theme.widest, still ? 0 : seconds);
-    const { light } = this.#book;
-    const { font } = this.#lettering;
-    this.#theme.draw(this.#canvas, this.#look, { light, transparent: this.#clear, seconds, font });
-  }
+/** @param {number} now */
+function frame(now) {
+  requestAnimationFrame(frame);
+  const seconds = (now - last) / 1000;
+  const still = motion.matches;
+  if (still && seconds < STILL_FRAME) return;
+  last = now;
+  look.update(keeper.scene, present()?.mood ?? null, seconds, still);
+  sharpness.fit(canvas, theme.widest, still ? 0 : seconds);
+  theme.draw(canvas, look, { light: book.light, transparent, seconds, font: lettering.font });
 }
 
 keepAwake();
 allowFullScreen();
-new Wall();
+if (asked) follow(asked);
+setInterval(tick, TICK_MS);
+tick();
+requestAnimationFrame(frame);
