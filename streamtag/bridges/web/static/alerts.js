@@ -9,7 +9,7 @@ export const ALERT_TYPES = ["alert_raised", "alert_cleared", "alert_acknowledged
 
 export class Alerts {
   #list = byId("alerts");
-  #shown = "";
+  #shown = /** @type {string | null} */ (null);
   #old = false; // whether there are others by now
   #asking = false;
 
@@ -18,6 +18,10 @@ export class Alerts {
     this.language = language;
     this.onChange = onChange;
     this.#list.onclick = ({ target }) => target instanceof HTMLButtonElement && acknowledge(target);
+  }
+
+  get known() {
+    return this.#shown !== null;
   }
 
   /** The alerts that nobody has acknowledged, and what they say, by name. */
@@ -34,9 +38,9 @@ export class Alerts {
       this.#asking = true;
       const lines = await askPart("alerts").catch(() => null); // asked again with the next state
       this.#asking = false;
-      const text = lines?.map((line) => line.outerHTML).join("\n");
+      const text = lines?.map((line) => line.outerHTML).join("\n") ?? this.#shown;
       if (!lines || text === this.#shown) continue;
-      this.#shown = text ?? "";
+      this.#shown = text;
       this.#list.replaceChildren(...lines);
       this.onChange();
     }

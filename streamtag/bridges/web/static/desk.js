@@ -159,7 +159,7 @@ class Desk {
     const bad = [...streams.values()].filter(isBad);
     /** @type {[string, string][]} */
     const news = bad.map((one) => [one.name, one.detail || one.cause || one.status]);
-    const live = daemon && status === 200 && streams.size > 0;
+    const live = daemon && status === 200 && streams.size > 0 && this.#alerts.known;
     if (live) this.#alarm.update(new Map([...news, ...this.#alerts.news]), now);
     this.#soon();
   }

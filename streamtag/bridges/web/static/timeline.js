@@ -172,7 +172,8 @@ export class Timeline {
     const span = spans.find(([begin, end]) => begin - slack <= at && at <= end + slack);
     if (!span) return byId("detail").replaceChildren();
     const [from, to] = [iso(span[0]), iso(span[1])];
-    const parts = await askPart("span", { stream: this.stream, tagger, tag, from, to });
+    const query = { stream: this.stream, tagger, tag, from, to };
+    const parts = await askPart("span", query).catch(() => []);
     byId("detail").style.setProperty("--tag", this.book.colour(tag));
     byId("detail").replaceChildren(...parts);
   }
