@@ -234,7 +234,7 @@ def make_app(
         Route("/part/alerts", fragments.alerts),
         Route("/sign-in", personal.sign_in, methods=["GET", "POST"]),
         Route("/sign-out", personal.sign_out, methods=["POST"]),
-        Route("/settings", personal.settings),
+        Route("/settings", personal.settings, methods=["GET", "POST"]),
         Route("/api/session", gate.show, methods=["GET"]),
         Route("/api/session", gate.sign_in, methods=["POST"]),
         Route("/api/session", gate.sign_out, methods=["DELETE"]),

@@ -5,15 +5,17 @@ imports between modules stay within one version.
 """
 
 import hashlib
+import json
 import re
 from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 
-from streamtag.bridges.web.parameters import read_settings
+from streamtag.bridges.web.parameters import MODES, kept_settings
 from streamtag.bridges.web.texts import STATIC, Texts, best_language
 from streamtag.config.bridges import WebConfig
 
@@ -38,12 +40,15 @@ IMAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 """An SVG file that somebody opens by its address may have styles, but runs nothing."""
 DIGITS = 16
 """Hexadecimal digits of the digest in an address."""
-PLACES = re.compile(r"\{(static|lang|chosen)\}")
+PLACES = re.compile(r"\{(\w+)\}")
 """What each answer fills in, in a page."""
 WORDS = re.compile(r' data-text="(\w+)"><')
 LABELS = re.compile(r'data-(label|hint)="(\w+)"')
 """Keys of texts in a page: of what an element contains, and of its attributes."""
 KINDS = {"label": "aria-label", "hint": "placeholder"}
+THEMES = ("field", "constellation", "type")
+PARTS = {"mood": "mood", "genre": "genre", "instruments": "instrument", "title": "title"}
+"""Of a wall: what `?show=` names, and the elements of the page."""
 
 
 class Pages:
@@ -83,12 +88,25 @@ class Pages:
         return self._page(request, "desk.html")
 
     async def stream(self, request: Request) -> Response:
-        """`GET /stream/STREAM`. The page finds the name in its own address."""
+        """`GET /stream/STREAM`."""
         return self._page(request, "stream-page.html")
 
     async def wall(self, request: Request) -> Response:
-        """`GET /wall` and `GET /wall/STREAM`. The page finds the name in its own address."""
-        return self._page(request, "wall.html")
+        """`GET /wall` and `GET /wall/STREAM`. A value that is not known counts as none."""
+        asked = request.query_params
+        parts = [part.strip() for part in asked.get("show", ",".join(PARTS)).split(",")]
+        theme = asked.get("theme", "")
+        logo = asked.get("logo")
+        values = {
+            "theme": theme if theme in THEMES else THEMES[0],
+            "ground": "transparent" if asked.get("background") == "transparent" else "",
+            "show": " ".join(PARTS[part] for part in PARTS if part in parts),
+            "logo": f'<img id="logo" src="{_up(request)}logos/{quote(logo)}" alt="">'
+            if logo
+            else "",
+        }
+        mode = asked.get("mode", "")
+        return self._page(request, "wall.html", mode if mode in MODES else "dark", **values)
 
     async def file(self, request: Request) -> Response:
         """`GET /static/VERSION/PATH`."""
@@ -109,23 +127,40 @@ class Pages:
         headers = {"Cache-Control": "no-cache", "Content-Security-Policy": IMAGE_POLICY}
         return FileResponse(path, media_type=LOGO_TYPES[path.suffix], headers=headers)
 
-    def _page(self, request: Request, name: str) -> Response:
-        """A page in the language of `?lang=`, of the settings, or of the browser.
+    def _page(self, request: Request, name: str, mode: str = "", **values: str) -> Response:
+        """A page in the language of `?lang=`, of the settings, or of the browser; `values` are HTML
+        for its places.
 
         The way from its address to the files also holds behind a proxy's prefix.
         """
-        chosen = request.query_params.get("lang") or read_settings(request.cookies).get("lang", "")
+        settings = kept_settings(request.cookies)
+        chosen = request.query_params.get("lang") or settings["lang"]
         texts = Texts(best_language(chosen, request.headers.get("accept-language", "")))
-        up = "../" if request.path_params else ""
-        values = {
-            "static": f"{up}static/{self.version}",
-            "lang": texts.language,
-            "chosen": escape(chosen),
+        stream, up = request.path_params.get("stream", ""), _up(request)
+        data = {
+            **settings,
+            "chosen": chosen,
+            "mode": mode or settings["mode"],
+            "stream": stream,
+            "texts": json.dumps(texts.of_pages(), ensure_ascii=False),
         }
-        html = PLACES.sub(lambda found: values[found[1]], self._files[name].decode())
-        html = WORDS.sub(lambda found: f">{escape(texts[found[1]])}<", html)
+        known = " ".join(f'data-{key}="{escape(value)}"' for key, value in data.items())
+        values |= {
+            "page": f'lang="{texts.language}" {known}',
+            "static": f"{up}static/{self.version}",
+            "root": up,
+            "stream": quote(stream, safe=""),
+            "name": escape(stream),
+        }
+        html = WORDS.sub(lambda found: f">{escape(texts[found[1]])}<", self._files[name].decode())
         html = LABELS.sub(lambda found: f'{KINDS[found[1]]}="{escape(texts[found[2]])}"', html)
+        html = PLACES.sub(lambda found: values[found[1]], html)
         return HTMLResponse(html, headers={**self._headers, "Vary": "Accept-Language, Cookie"})
+
+
+def _up(request: Request) -> str:
+    """The way from a page's address to the server's root."""
+    return "../" if request.path_params else ""
 
 
 def content_policy(frame_origins: tuple[str, ...], forms: str = "'none'") -> str:

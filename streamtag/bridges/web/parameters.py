@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import tzinfo
 from typing import TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import QueryParams
 from starlette.responses import JSONResponse
@@ -19,7 +19,10 @@ MAX_LIMIT = 1000
 """Number of entries in one answer, at most."""
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="streamtag"'}
 SETTINGS_COOKIE = "streamtag-settings"
-"""The cookie of `static/settings.js`: what somebody chose on the page of settings, as a query."""
+"""The cookie with what somebody chose on the page of settings, as a query."""
+MODES = ("auto", "light", "dark")
+CLOCKS = ("12", "24")
+"""Of the settings; without one, it is what is usual in the language."""
 
 T = TypeVar("T")
 
@@ -98,6 +101,27 @@ def read_limit(text: str) -> int:
 def read_settings(cookies: Mapping[str, str]) -> dict[str, str]:
     """What somebody chose on the page of settings."""
     return dict(parse_qsl(cookies.get(SETTINGS_COOKIE, "")[:1000]))
+
+
+def kept_settings(cookies: Mapping[str, str]) -> dict[str, str]:
+    """The settings for a page in the browser, which knows what stands for an empty one."""
+    kept = read_settings(cookies)
+    mode, clock = kept.get("mode", ""), kept.get("clock", "")
+    zone = "" if kept.get("own") else kept.get("zone", "")
+    return {
+        "lang": kept.get("lang", ""),
+        "mode": mode if mode in MODES else MODES[0],
+        "zone": zone if str(chosen_zone(zone)) == zone else "",
+        "clock": clock if clock in CLOCKS else "",
+    }
+
+
+def settings_cookie(form: Mapping[str, str]) -> str:
+    """What is kept of the form of the settings. Reports need the zone of a browser, too."""
+    zone, own = (form.get(key, "") for key in ("zone", "own"))
+    kept = {key: form.get(key, "") for key in ("mode", "clock")}
+    kept |= {"lang": form.get("language", ""), "zone": zone or own, "own": "" if zone else "1"}
+    return urlencode({key: value[:64] for key, value in kept.items()})
 
 
 def chosen_zone(name: str) -> tzinfo:

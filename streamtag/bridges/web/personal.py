@@ -7,10 +7,18 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from streamtag.bridges.web.access import SignIn, read_form
 from streamtag.bridges.web.pages import Pages
-from streamtag.bridges.web.parameters import check_names, read_settings
+from streamtag.bridges.web.parameters import (
+    SETTINGS_COOKIE,
+    check_names,
+    read_settings,
+    settings_cookie,
+)
 from streamtag.bridges.web.plain_pages import PageView, settings_page, sign_in_page
 from streamtag.bridges.web.sessions import Role, Session
 from streamtag.bridges.web.texts import Texts, best_language
+
+SETTINGS_SECONDS = 365 * 24 * 3600
+"""How long settings are kept."""
 
 
 def page_view(request: Request, pages: Pages) -> PageView:
@@ -58,8 +66,13 @@ class PersonalPages:
         return answer
 
     async def settings(self, request: Request) -> Response:
-        """`GET /settings`."""
+        """`GET` and `POST /settings`. They are kept in a cookie for a year."""
         check_names(request.query_params, ())
+        if request.method == "POST":
+            kept = settings_cookie(await read_form(request))
+            answer = RedirectResponse("settings", 303)
+            answer.set_cookie(SETTINGS_COOKIE, kept, SETTINGS_SECONDS, path=None)
+            return answer
         needed, control = self._sign_in.needs_token, self._sign_in.can_control
         view = page_view(request, self._pages)
         page = settings_page(view, request.state.session, needed, control)

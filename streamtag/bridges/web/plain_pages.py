@@ -1,6 +1,6 @@
 """The pages of sign-in, settings, alerts and control, which the server writes.
 
-Their forms work without JavaScript; only settings need it. All texts are escaped (`html.py`).
+Their forms work without JavaScript. All texts are escaped (`html.py`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -109,8 +109,11 @@ def settings_page(view: PageView, session: Session | None, needed: bool, control
         *_labelled(texts["set_mode"], "mode", _select("mode", modes, chosen.get("mode", "auto"))),
         *_labelled(texts["set_zone"], "zone", _select("zone", zones, zone)),
         *_labelled(texts["set_clock"], "clock", _select("clock", clocks, chosen.get("clock", ""))),
+        _hidden("own", ""),
+        element("noscript", element("button", texts["set_apply"], class_="main")),
         id="settings",
         class_="fields",
+        method="post",
     )
     key = f"set_{session.role}" if session else "set_nobody" if needed else "set_open"
     who = " · ".join(filter(None, (texts[key], session.name if session else "")))

@@ -10,6 +10,8 @@ STATIC = Path(__file__).with_name("static")
 LANGUAGES = tuple(sorted(path.stem for path in (STATIC / "languages").glob("*.json")))
 """Codes of the languages."""
 DEFAULT = "en"
+WRITTEN = ("set_", "report_", "category_", "alerts_")
+"""Of texts that only the server writes."""
 
 
 class Texts:
@@ -23,6 +25,11 @@ class Texts:
 
     def __getitem__(self, key: str) -> str:
         return self._ui[key]
+
+    def of_pages(self) -> dict[str, dict[str, str]]:
+        """What the pages say while they run, and the names of tags."""
+        said = {key: text for key, text in self._ui.items() if not key.startswith(WRITTEN)}
+        return {"ui": said, "tags": self._tags}
 
     def tag(self, name: str) -> str:
         """A tag, or a category of tags."""

@@ -1,10 +1,9 @@
 // Types that several modules of the pages share, for `tsc`. Browsers never see this file.
 
-type Language = import("./static/language.js").Language;
+type Language = typeof import("./static/language.js").language;
 type Look = import("./static/look.js").Look;
 type Stream = import("./static/stream.js").Stream;
 type TagBook = import("./static/tag-book.js").TagBook;
-type Options = ReturnType<typeof import("./static/options.js").readOptions>;
 type Context = CanvasRenderingContext2D;
 
 /** A place on the mood plane: valence and arousal. */

@@ -4,9 +4,9 @@ import { Alarm } from "./alarm.js";
 import { ALERT_TYPES, Alerts } from "./alerts.js";
 import { all, byId, copyOf, setText } from "./dom.js";
 import { goToSignIn } from "./feed.js";
-import { Language } from "./language.js";
+import { language } from "./language.js";
 import { fillLevel, fillRow } from "./rows.js";
-import { ask, furnish, patiently, showBanner, streamLink } from "./shell.js";
+import { ask, furnish, showBanner, streamLink } from "./shell.js";
 import { STATES, countStates, grouped, isBad, parseSearch, sorted } from "./stations.js";
 import { VirtualTable } from "./table.js";
 import { TagBook } from "./tag-book.js";
@@ -33,9 +33,7 @@ class Desk {
   #table;
   #watch;
 
-  /** @param {Language} language */
-  constructor(language) {
-    this.language = language;
+  constructor() {
     this.#alerts = new Alerts(language, () => this.#soon(URGENT_MS));
     this.#book = new TagBook(language, () => this.#soon());
     /** @type {import("./table.js").Rows<Item>} */
@@ -202,7 +200,6 @@ class Desk {
    * @param {Record<string, number>} counts @param {number} number of streams @param {number} found
    */
   #drawHeader(counts, number, found) {
-    const { language } = this;
     const news = { alerts: this.#alerts.news.size, failed: counts.failed, lost: counts.lost };
     const bad = Object.entries({ ...news, silent: counts.silent }).filter(([, count]) => count);
     const short = bad.map(([name, count]) => `${count} ${language.text(`desk_${name}`)}`);
@@ -221,4 +218,4 @@ function nameOf(item) {
   return "group" in item ? `group:${item.group}` : item.name;
 }
 
-new Desk(await patiently(Language.load));
+new Desk();

@@ -1,54 +1,46 @@
 // The words on a wall: what stands where, and how it comes and goes.
 
 import { all, byId, element } from "./dom.js";
-import { ROOT } from "./feed.js";
 
 const FADE_MS = 700; // as in pages.css
 /** The scenes that show words of the music. */
 const SOUNDING = ["music", "uncertain"];
 /** The scenes that say for how long. */
 const LASTING = ["silence", "lost", "offline"];
-/** Parts of `?show=` by place. @type {[WordPlace, string][]} */
-const PARTS = [["mood", "mood"], ["genre", "genre"], ["instrument", "instruments"]];
+const PLACES = /** @type {WordPlace[]} */ (["mood", "genre", "instrument"]);
 
 /** @typedef {{name: string, before?: string}} Line a word, and what stands before it */
 
 export class Lettering {
   #texts = /** @type {Map<string, string>} */ (new Map()); // what each element is about to show
 
-  /** @param {Options} options @param {TagBook} book */
-  constructor(options, book) {
-    this.options = options;
+  #show = document.body.dataset.show?.split(" ") ?? [];
+  font = getComputedStyle(document.body).fontFamily;
+
+  /** @param {TagBook} book */
+  constructor(book) {
     this.book = book;
-    const { classList } = document.body;
-    classList.add(options.theme);
-    classList.toggle("light", options.light);
-    classList.toggle("transparent", options.transparent);
-    const logo = /** @type {HTMLImageElement} */ (byId("logo"));
-    logo.onload = () => (logo.hidden = false);
-    if (options.logo) logo.src = new URL(`logos/${encodeURIComponent(options.logo)}`, ROOT).href;
     addEventListener("resize", fit);
-    this.font = getComputedStyle(document.body).fontFamily;
   }
 
   /** @param {{scene: Scene, since: number | null}} keeper @param {Words} words
    * @param {string} title @param {number} now in milliseconds */
   show({ scene, since }, words, title, now) {
-    const { show } = this.options;
+    const shows = (/** @type {string} */ part) => this.#show.includes(part);
     const { language } = this.book;
     document.body.dataset.scene = scene;
     const sounding = SOUNDING.includes(scene);
-    for (const [place, part] of PARTS) {
-      const seen = sounding && show.has(part) && !(place === "mood" && scene === "uncertain");
+    for (const place of PLACES) {
+      const seen = sounding && shows(place) && !(place === "mood" && scene === "uncertain");
       this.#set(place, (seen ? words[place] : []).map((word) => this.#line(word)));
     }
-    const says = scene !== "music" && (scene !== "uncertain" || show.has("mood"));
+    const says = scene !== "music" && (scene !== "uncertain" || shows("mood"));
     this.#set("scene", says ? [{ name: language.text(scene) }] : []);
     const minutes = since === null ? 0 : Math.floor((now - since) / 60_000);
     const lasts = minutes && LASTING.includes(scene) ? language.duration(minutes) : "";
     const detail = [language.text(`${scene}_detail`), lasts].filter(Boolean).join(" · ");
     this.#set("detail", sounding ? [] : [{ name: detail }]);
-    const titled = title && show.has("title") && (sounding || scene === "speech");
+    const titled = title && shows("title") && (sounding || scene === "speech");
     this.#set("title", titled ? [{ name: title }] : []);
   }
 

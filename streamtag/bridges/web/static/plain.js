@@ -1,6 +1,4 @@
-// The pages that the server writes with forms of their own. Settings are kept in the browser.
-
-import { keepSettings, settings } from "./settings.js";
+// The pages that the server writes with forms of their own.
 
 document.addEventListener("submit", (event) => {
   const { sure, wait } = event.submitter?.dataset ?? {};
@@ -8,9 +6,8 @@ document.addEventListener("submit", (event) => {
   for (const line of document.querySelectorAll("#trial")) line.textContent = wait ?? "";
 });
 
-document.getElementById("settings")?.addEventListener("change", (event) => {
-  const field = /** @type {HTMLSelectElement} */ (event.target);
-  Object.assign(settings, { [field.id]: field.value || (field.id === "language" ? null : "") });
-  keepSettings();
-  location.reload();
+const settings = /** @type {HTMLFormElement | null} */ (document.querySelector("form#settings"));
+settings?.addEventListener("change", () => {
+  settings.own.value = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  settings.requestSubmit();
 });

@@ -3,7 +3,7 @@
 import { all, byId, canvasById, setText } from "./dom.js";
 import { goToSignIn } from "./feed.js";
 import { Sharpness } from "./kiosk.js";
-import { Language } from "./language.js";
+import { language } from "./language.js";
 import { Look } from "./look.js";
 import { fresh, levelText, showLevel } from "./meter.js";
 import { askPart } from "./parts.js";
@@ -19,10 +19,8 @@ const DRAW_MS = 500;
 const FRAME_MS = 100;
 const STILL_MS = 1000; // between two pictures of the plane where motion is not wanted
 
-const name = shell.streamOfAddress();
-const language = await shell.patiently(Language.load);
-shell.furnish(name);
-setText(byId("name"), name);
+const name = document.documentElement.dataset.stream ?? "";
+shell.furnish();
 const look = new Look();
 const plane = new Constellation();
 const sharpness = new Sharpness();

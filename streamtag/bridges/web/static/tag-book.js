@@ -3,7 +3,6 @@
 import { css, mix, palette } from "./colour.js";
 import { colour } from "./dom.js";
 import { ask } from "./shell.js";
-import { bareName } from "./stream.js";
 import { placeOf } from "./words.js";
 
 const LIGHT = matchMedia("(prefers-color-scheme: light)");
@@ -11,19 +10,16 @@ const LIGHT = matchMedia("(prefers-color-scheme: light)");
 const PLACES = ["speech", "kind", "mood", "genre", "instrument"];
 
 export class TagBook {
-  /** @type {Descriptions} */
-  about = {};
+  about = /** @type {Descriptions} */ ({});
   light = isLight();
 
   /** @param {Language} language @param {() => void} [onChange] of the mode */
   constructor(language, onChange = () => {}) {
     this.language = language;
-    const update = () => {
+    LIGHT.addEventListener("change", () => {
       this.light = isLight();
       onChange();
-    };
-    LIGHT.addEventListener("change", update);
-    new MutationObserver(update).observe(document.documentElement, { attributes: true });
+    });
   }
 
   /** Asks what the tags mean; of all models without a stream. @param {string} [stream] */
@@ -38,10 +34,9 @@ export class TagBook {
     return this.language.tag(tag, this.about[tag]?.name ?? "", display);
   }
 
-  /** @param {string} tag @returns {TagPlace} */
+  /** @param {string} tag */
   place(tag) {
-    if (bareName(tag).toLowerCase() === "speech") return "speech";
-    return placeOf(tag, this.about[tag]?.category ?? "") ?? "kind";
+    return placeOf(tag, this.about[tag]?.category ?? "");
   }
 
   /** The order of tags by category. @param {{tag: string}} a @param {{tag: string}} b */
@@ -80,6 +75,6 @@ export class TagBook {
 
 /** Whether the page is light now. */
 function isLight() {
-  const scheme = getComputedStyle(document.documentElement).colorScheme;
-  return scheme === "light" || (scheme !== "dark" && LIGHT.matches);
+  const { colorScheme } = getComputedStyle(document.body);
+  return colorScheme === "light" || (colorScheme !== "dark" && LIGHT.matches);
 }

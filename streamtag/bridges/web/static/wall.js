@@ -2,12 +2,11 @@
 
 import { canvasById } from "./dom.js";
 import { Sharpness, allowFullScreen, keepAwake } from "./kiosk.js";
-import { Language } from "./language.js";
+import { language } from "./language.js";
 import { Lettering } from "./lettering.js";
 import { Look } from "./look.js";
-import { readOptions } from "./options.js";
 import { SceneKeeper, sceneOf } from "./scene.js";
-import { ask, patiently, streamOfAddress } from "./shell.js";
+import { ask } from "./shell.js";
 import { TagBook } from "./tag-book.js";
 import { Constellation } from "./themes/constellation.js";
 import { Field } from "./themes/field.js";
@@ -18,7 +17,8 @@ import { WordChooser } from "./words.js";
 const TICK_MS = 500;
 const CHOOSE_MS = 5000; // how often another stream is looked for while this one is not up
 const STILL_FRAME = 0.5; // seconds between two frames where motion is not wanted
-const MAKERS = { field: Field, constellation: Constellation, type: Type };
+/** @type {Record<string, new (canvas: HTMLCanvasElement) => Field | Constellation | Type>} */
+const THEMES = { field: Field, constellation: Constellation, type: Type };
 
 class Wall {
   #canvas = canvasById("picture");
@@ -27,6 +27,11 @@ class Wall {
   #keeper = new SceneKeeper();
   #chooser = new WordChooser();
   #still = matchMedia("(prefers-reduced-motion: reduce)");
+  #book = new TagBook(language);
+  #lettering = new Lettering(this.#book);
+  #theme = new THEMES[document.body.dataset.theme ?? "field"](this.#canvas);
+  #clear = document.body.classList.contains("transparent");
+  #asked = document.documentElement.dataset.stream ?? "";
   #name = "";
   #watch = /** @type {Watch | null} */ (null);
   #described = false;
@@ -34,13 +39,8 @@ class Wall {
   #last = 0;
   #chosen = 0;
 
-  /** @param {Options} options @param {Language} language */
-  constructor(options, language) {
-    this.options = options;
-    this.book = new TagBook(language);
-    this.lettering = new Lettering(options, this.book);
-    this.theme = new MAKERS[options.theme](this.#canvas);
-    if (options.stream) this.#follow(options.stream);
+  constructor() {
+    if (this.#asked) this.#follow(this.#asked);
     setInterval(() => this.#tick(performance.now()), TICK_MS);
     this.#tick(performance.now());
     requestAnimationFrame((now) => this.#frame(now));
@@ -66,11 +66,11 @@ class Wall {
 
   /** Asks what the tags mean, and for the last ten minutes. */
   async #describe() {
-    const { theme } = this;
+    const theme = this.#theme;
     try {
-      await this.book.load(this.#name);
+      await this.#book.load(this.#name);
       if (!(theme instanceof Constellation)) return;
-      theme.fill((await ask("api/mood", { stream: this.#name })).moods, this.options.light);
+      theme.fill((await ask("api/mood", { stream: this.#name })).moods, this.#book.light);
     } catch {
       // asked again after the next connection
     } finally {
@@ -96,21 +96,21 @@ class Wall {
     const stream = this.#stream;
     const watch = this.#watch ?? { status: this.#refused, daemon: false };
     const up = stream?.status === "up" && watch.status === 200;
-    if (!this.options.stream && !up && now - this.#chosen >= CHOOSE_MS) {
+    if (!this.#asked && !up && now - this.#chosen >= CHOOSE_MS) {
       this.#chosen = now;
       this.#chooseStream();
     }
     const known = this.#described ? stream : null; // what its tags mean decides what is seen
-    const words = this.#chooser.update(known?.tags.values() ?? [], this.book.about, now);
+    const words = this.#chooser.update(known?.tags.values() ?? [], this.#book.about, now);
     const moodless = !stream?.mood && words.genre.length + words.instrument.length > 0;
     const seen = sceneOf(watch, known, words.mood.length > 0 || moodless);
     if (this.#keeper.update(seen, now)) this.#look.jump();
     const { scene } = this.#keeper;
     if (["lost", "paused", "silence"].includes(scene)) this.#chooser.clear();
-    this.lettering.show(this.#keeper, words, stream?.title ?? "", now);
+    this.#lettering.show(this.#keeper, words, stream?.title ?? "", now);
     const lit = scene === "music" ? this.#chooser.words.mood : [];
-    if (!(this.theme instanceof Constellation)) return;
-    this.theme.places = this.book.spots(lit.map(({ tag }) => tag));
+    if (!(this.#theme instanceof Constellation)) return;
+    this.#theme.places = this.#book.spots(lit.map(({ tag }) => tag));
   }
 
   /** @param {number} now */
@@ -121,14 +121,13 @@ class Wall {
     if (still && seconds < STILL_FRAME) return;
     this.#last = now;
     this.#look.update(this.#keeper.scene, this.#stream?.mood ?? null, seconds, still);
-    this.#sharpness.fit(this.#canvas, this.theme.widest, still ? 0 : seconds);
-    const { light, transparent } = this.options;
-    const { font } = this.lettering;
-    this.theme.draw(this.#canvas, this.#look, { light, transparent, seconds, font });
+    this.#sharpness.fit(this.#canvas, this.#theme.widest, still ? 0 : seconds);
+    const { light } = this.#book;
+    const { font } = this.#lettering;
+    this.#theme.draw(this.#canvas, this.#look, { light, transparent: this.#clear, seconds, font });
   }
 }
 
-const options = readOptions(new URLSearchParams(location.search), streamOfAddress());
 keepAwake();
 allowFullScreen();
-new Wall(options, await patiently(Language.load));
+new Wall();

@@ -15,15 +15,14 @@ const SHOWN = { probability: 0.25, strength: 0.6 };
 const FIRM = { probability: 0.5, strength: 0.8 };
 const STILL_FIRM = { probability: 0.4, strength: 0.65 };
 const UNKNOWN_THRESHOLD = 0.5;
-const KINDS = ["music", "speech", "silence"]; // what a scene says already
 
-/** The place of a tag of a category; null for one that is not shown.
- * @param {string} tag @param {string} category @returns {WordPlace | null} */
+/** @param {string} tag @param {string} category @returns {TagPlace} `kind` has none on a wall */
 export function placeOf(tag, category) {
-  if (category === "kind" || KINDS.includes(bareName(tag).toLowerCase())) return null;
+  const bare = bareName(tag).toLowerCase();
+  if (bare === "speech") return "speech";
+  if (category === "kind" || bare === "music" || bare === "silence") return "kind";
   if (/mood|theme|emotion/i.test(category)) return "mood";
-  if (/instrument|voice/i.test(category)) return "instrument";
-  return "genre";
+  return /instrument|voice/i.test(category) ? "instrument" : "genre";
 }
 
 /** How far a probability is above its threshold: 0 at it, .6 at twice its odds, .8 at thrice.
@@ -71,7 +70,7 @@ export class WordChooser {
     const reaches = (/** @type {typeof FIRM} */ least) =>
       probability >= least.probability || strength >= least.strength;
     const place = placeOf(tag, known?.category ?? "");
-    if (age < ON_MS || !reaches(SHOWN) || !place) return null;
+    if (age < ON_MS || !reaches(SHOWN) || place === "kind" || place === "speech") return null;
     const vague = place === "mood" && !known?.position;
     const score = (vague ? 0.5 : 1) * strength * Math.min(1, age / GROWN_MS);
     const wasFirm = this.words[place].some((word) => word.tag === tag && !word.doubtful);
