@@ -180,9 +180,17 @@ def alert_html(row: Mapping[str, Any], texts: Texts, *, may_control: bool) -> Ht
     if by:
         parts.append(element("em", f"{texts['alerts_seen']} {by}", class_="by"))
     elif may_control:
-        label = f"{texts['alerts_ack']}: {name}"
-        parts.append(element("button", texts["alerts_ack"], value=row["id"], aria_label=label))
+        parts.append(_acknowledgement(row, texts))
     return element("li", *parts, class_="seen" if by else row["severity"])
+
+
+def _acknowledgement(row: Mapping[str, Any], texts: Texts) -> Html:
+    """A form of the desk, answered without a page: the browser stays where it is."""
+    label = f"{texts['alerts_ack']}: {row['alert']}"
+    fields = {"command": "ack", "alert": row["id"], "stay": "1"}
+    hidden = [element("input", type="hidden", name=key, value=fields[key]) for key in fields]
+    button = element("button", texts["alerts_ack"], aria_label=label)
+    return element("form", *hidden, button, method="post", action="alerts")
 
 
 def _player(clip: Mapping[str, Any]) -> Html:

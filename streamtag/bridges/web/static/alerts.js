@@ -1,7 +1,6 @@
 // The alerts that are raised, above the table of the desk. The server writes them.
 
 import { all, byId, setText } from "./dom.js";
-import { ROOT } from "./feed.js";
 import { askPart } from "./parts.js";
 import { ago } from "./shell.js";
 
@@ -17,7 +16,6 @@ export class Alerts {
   constructor(language, onChange) {
     this.language = language;
     this.onChange = onChange;
-    this.#list.onclick = ({ target }) => target instanceof HTMLButtonElement && acknowledge(target);
   }
 
   get known() {
@@ -53,14 +51,4 @@ export class Alerts {
       setText(time, ago(this.language, Date.parse(time.getAttribute("datetime") ?? "")));
     }
   }
-}
-
-/** @param {HTMLButtonElement} button disabled until the daemon's message */
-async function acknowledge(button) {
-  button.disabled = true;
-  const headers = { "Streamtag-Request": "1" }; // shows that one of our own pages asks
-  const body = JSON.stringify({ command: "ack", alert: button.value });
-  const url = new URL("api/control", ROOT);
-  const answer = await fetch(url, { method: "POST", headers, body }).catch(() => null);
-  button.disabled = answer?.ok === true;
 }

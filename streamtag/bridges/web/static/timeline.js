@@ -98,10 +98,9 @@ export class Timeline {
     };
     canvas.onkeydown = ({ key }) =>
       all("#zoom button").find((button) => button.dataset.key === key)?.click();
-    const [csv, json, png] = all("#export button");
-    csv.onclick = () => this.#export("csv");
-    json.onclick = () => this.#export("json");
-    png.onclick = () => canvas.toBlob((blob) => blob && this.#save("png", blob));
+    for (const button of all("#export button")) {
+      button.onclick = () => this.#export(button.innerText.toLowerCase());
+    }
     canvas.onpointerdown = ({ offsetX, pointerId }) => {
       [this.#pressed, this.#dragged] = [offsetX, false];
       canvas.setPointerCapture(pointerId);
@@ -178,17 +177,14 @@ export class Timeline {
     byId("detail").replaceChildren(...parts);
   }
 
-  /** What is shown, as the server writes it. @param {string} format */
+  /** Saves what is shown. @param {string} format of the server, or `png` */
   async #export(format) {
     const query = new URLSearchParams({ ...this.#range, format });
-    this.#save(format, await (await request(`api/timeline?${query}`)).blob());
-  }
-
-  /** @param {string} suffix @param {Blob} blob */
-  #save(suffix, blob) {
-    const href = URL.createObjectURL(blob);
+    const drawn = () => new Promise((done) => this.canvas.toBlob(done));
+    const written = async () => (await request(`api/timeline?${query}`)).blob();
+    const href = URL.createObjectURL(await (format === "png" ? drawn() : written()));
     const time = iso(this.#from).slice(0, 16).replaceAll(":", "");
-    element("a", { href, download: `${this.stream}-${time}.${suffix}` }).click();
+    element("a", { href, download: `${this.stream}-${time}.${format}` }).click();
     setTimeout(() => URL.revokeObjectURL(href), 10_000);
   }
 }
