@@ -263,7 +263,14 @@ def test_notification_and_sound_of_a_loss(server: Server, stage: Stage, open_pag
         stage.up("on-call")
         wait_until(page, f"{state} === 'up'")
     assert page.evaluate("window.told") == ["on-call: Connection refused"] * 2
+    stage.derive(raised("old", "no sound", ("on-call",)))
+    wait_until(page, "window.told.length === 3", 300)
     page.reload()
+    wait_until(page, "document.querySelector('#alerts b')?.innerText === 'old'")
+    page.evaluate(HEARD)
+    page.clock.run_for(5000)
+    assert page.evaluate("window.told.length") == 0  # it is no news
+    stage.derive(cleared("old", ("on-call",)))
     wait_until(page, f"{state} === 'up'")
     pressed = "[...document.querySelectorAll('#tools button')].map((one) => one.ariaPressed).join()"
     assert page.evaluate(pressed) == "false,true,true"  # kept

@@ -34,9 +34,14 @@ class AlertPages:
         if request.method == "POST":
             if self._control is None:
                 raise HTTPException(405, headers={"Allow": "GET"})
-            fault = await self._control.obey_form(request, await read_form(request))
+            form = await read_form(request)
+            fault = await self._control.obey_form(request, form)
             if not fault:
-                return RedirectResponse("alerts", 303)
+                return (
+                    Response(status_code=204)
+                    if form.get("stay")
+                    else RedirectResponse("alerts", 303)
+                )
         session: Session | None = request.state.session
         may = self._control is not None and session is not None and session.role is Role.CONTROLLER
         page = alerts_page(page_view(request, self._pages), self._rows(request), may, fault)

@@ -19,7 +19,7 @@ from streamtag.bridges.web.access import rights_of, seen_stream
 from streamtag.bridges.web.clips import Clips
 from streamtag.bridges.web.html import Html, element, join
 from streamtag.bridges.web.hub import FeedHub
-from streamtag.bridges.web.parameters import BadParameter, check_names, read_query, single
+from streamtag.bridges.web.parameters import check_names, read_query, single
 from streamtag.bridges.web.past import Past, read_range
 from streamtag.bridges.web.sessions import Role, Session
 from streamtag.bridges.web.texts import Texts, best_language
@@ -77,25 +77,22 @@ class Fragments:
         """`GET /part/span`."""
         params = request.query_params
         check_names(params, ("stream", "tagger", "tag", "from", "to", "lang"))
-        query = read_query(params, rights_of(request))
-        stream, tagger, tag = (
-            single(params, key, str) or "" for key in ("stream", "tagger", "tag")
-        )
-        if query.since is None or query.until is None or not stream:
-            raise BadParameter("from", "`from`, `to` and `stream`", str(params)[:200])
-        around = replace(query, since=query.since - SECOND, until=query.until + SECOND)
-        earlier = replace(query, tags=frozenset(), since=max(0, query.since - LONGEST_CLIP))
+        stream, begin, end = read_range(params)
+        tagger, tag = single(params, "tagger", str) or "", single(params, "tag", str) or ""
+        query = Query(frozenset([stream]), since=begin, until=end, rights=rights_of(request))
+        around = replace(query, since=begin - SECOND, until=end + SECOND)
+        earlier = replace(query, since=max(0, begin - LONGEST_CLIP))
         texts = _texts(request)
         about = self._tags(seen_stream(request, stream), single(params, "lang", str)).get(tag, {})
         facts = SpanFacts(
-            begin=query.since,
-            end=query.until,
+            begin=begin,
+            end=end,
             tagger=tagger,
             name=about.get("name") or texts.tag(tag),
             threshold=about.get("threshold"),
-            events=await self._past.switches(around, tagger),
+            events=await self._past.switches(replace(around, tags=frozenset([tag])), tagger),
             points=await self._past.points(request, around, tagger, tag),
-            clips=[one for one in await self._ready(earlier) if _end_of(one) > query.since],
+            clips=[one for one in await self._ready(earlier) if _end_of(one) > begin],
         )
         return _answer(span_html(facts, texts))
 
@@ -183,9 +180,17 @@ def alert_html(row: Mapping[str, Any], texts: Texts, *, may_control: bool) -> Ht
     if by:
         parts.append(element("em", f"{texts['alerts_seen']} {by}", class_="by"))
     elif may_control:
-        label = f"{texts['alerts_ack']}: {name}"
-        parts.append(element("button", texts["alerts_ack"], value=row["id"], aria_label=label))
+        parts.append(_acknowledgement(row, texts))
     return element("li", *parts, class_="seen" if by else row["severity"])
+
+
+def _acknowledgement(row: Mapping[str, Any], texts: Texts) -> Html:
+    """A form of the desk, answered without a page: the browser stays where it is."""
+    label = f"{texts['alerts_ack']}: {row['alert']}"
+    fields = {"command": "ack", "alert": row["id"], "stay": "1"}
+    hidden = [element("input", type="hidden", name=key, value=fields[key]) for key in fields]
+    button = element("button", texts["alerts_ack"], aria_label=label)
+    return element("form", *hidden, button, method="post", action="alerts")
 
 
 def _player(clip: Mapping[str, Any]) -> Html:

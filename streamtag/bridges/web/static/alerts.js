@@ -1,7 +1,6 @@
 // The alerts that are raised, above the table of the desk. The server writes them.
 
 import { all, byId, setText } from "./dom.js";
-import { ROOT } from "./feed.js";
 import { askPart } from "./parts.js";
 import { ago } from "./shell.js";
 
@@ -9,7 +8,7 @@ export const ALERT_TYPES = ["alert_raised", "alert_cleared", "alert_acknowledged
 
 export class Alerts {
   #list = byId("alerts");
-  #shown = "";
+  #shown = /** @type {string | null} */ (null);
   #old = false; // whether there are others by now
   #asking = false;
 
@@ -17,7 +16,10 @@ export class Alerts {
   constructor(language, onChange) {
     this.language = language;
     this.onChange = onChange;
-    this.#list.onclick = ({ target }) => target instanceof HTMLButtonElement && acknowledge(target);
+  }
+
+  get known() {
+    return this.#shown !== null;
   }
 
   /** The alerts that nobody has acknowledged, and what they say, by name. */
@@ -34,9 +36,9 @@ export class Alerts {
       this.#asking = true;
       const lines = await askPart("alerts").catch(() => null); // asked again with the next state
       this.#asking = false;
-      const text = lines?.map((line) => line.outerHTML).join("\n");
+      const text = lines?.map((line) => line.outerHTML).join("\n") ?? this.#shown;
       if (!lines || text === this.#shown) continue;
-      this.#shown = text ?? "";
+      this.#shown = text;
       this.#list.replaceChildren(...lines);
       this.onChange();
     }
@@ -49,14 +51,4 @@ export class Alerts {
       setText(time, ago(this.language, Date.parse(time.getAttribute("datetime") ?? "")));
     }
   }
-}
-
-/** @param {HTMLButtonElement} button disabled until the daemon's message */
-async function acknowledge(button) {
-  button.disabled = true;
-  const headers = { "Streamtag-Request": "1" }; // shows that one of our own pages asks
-  const body = JSON.stringify({ command: "ack", alert: button.value });
-  const url = new URL("api/control", ROOT);
-  const answer = await fetch(url, { method: "POST", headers, body }).catch(() => null);
-  button.disabled = answer?.ok === true;
 }

@@ -145,7 +145,7 @@ function tick() {
   const bad = [...streams.values()].filter(isBad);
   /** @type {[string, string][]} */
   const news = bad.map((one) => [one.name, one.detail || one.cause || one.status]);
-  const live = daemon && status === 200 && streams.size > 0;
+  const live = daemon && status === 200 && streams.size > 0 && alerts.known;
   if (live) alarm.update(new Map([...news, ...alerts.news]), now);
   soon();
 }

@@ -98,10 +98,9 @@ export class Timeline {
     };
     canvas.onkeydown = ({ key }) =>
       all("#zoom button").find((button) => button.dataset.key === key)?.click();
-    const [csv, json, png] = all("#export button");
-    csv.onclick = () => this.#export("csv");
-    json.onclick = () => this.#export("json");
-    png.onclick = () => canvas.toBlob((blob) => blob && this.#save("png", blob));
+    for (const button of all("#export button")) {
+      button.onclick = () => this.#export(button.innerText.toLowerCase());
+    }
     canvas.onpointerdown = ({ offsetX, pointerId }) => {
       [this.#pressed, this.#dragged] = [offsetX, false];
       canvas.setPointerCapture(pointerId);
@@ -172,22 +171,20 @@ export class Timeline {
     const span = spans.find(([begin, end]) => begin - slack <= at && at <= end + slack);
     if (!span) return byId("detail").replaceChildren();
     const [from, to] = [iso(span[0]), iso(span[1])];
-    const parts = await askPart("span", { stream: this.stream, tagger, tag, from, to });
+    const query = { stream: this.stream, tagger, tag, from, to };
+    const parts = await askPart("span", query).catch(() => []);
     byId("detail").style.setProperty("--tag", this.book.colour(tag));
     byId("detail").replaceChildren(...parts);
   }
 
-  /** What is shown, as the server writes it. @param {string} format */
+  /** Saves what is shown. @param {string} format of the server, or `png` */
   async #export(format) {
     const query = new URLSearchParams({ ...this.#range, format });
-    this.#save(format, await (await request(`api/timeline?${query}`)).blob());
-  }
-
-  /** @param {string} suffix @param {Blob} blob */
-  #save(suffix, blob) {
-    const href = URL.createObjectURL(blob);
+    const drawn = () => new Promise((done) => this.canvas.toBlob(done));
+    const written = async () => (await request(`api/timeline?${query}`)).blob();
+    const href = URL.createObjectURL(await (format === "png" ? drawn() : written()));
     const time = iso(this.#from).slice(0, 16).replaceAll(":", "");
-    element("a", { href, download: `${this.stream}-${time}.${suffix}` }).click();
+    element("a", { href, download: `${this.stream}-${time}.${format}` }).click();
     setTimeout(() => URL.revokeObjectURL(href), 10_000);
   }
 }
