@@ -104,16 +104,23 @@ function drawLabels({ context, at, star, side, ink, light }, places, font) {
     context.font = `${lit ? 650 : 450} ${Math.round(side * (lit ? 0.078 : 0.056))}px ${font}`;
     const half = context.measureText(name).width / 2 + 0.02 * side;
     const [x, y] = at(position);
-    const away = position[1] < star[1] ? 1 : -1;
-    const spots = lit ? [y + away * 0.068 * side, y - away * 0.068 * side] : [y - 0.048 * side];
-    const spot = spots.find((top) =>
-      labels.every(([a, b, w]) => Math.abs(a - x) > half + w || Math.abs(b - top) > 0.062 * side),
+    const [dx, dy] = [position[0] - star[0], star[1] - position[1]];
+    const away = (dy > 0 ? 0.068 : -0.068) * side;
+    const beside = x + Math.sign(dx) * (half + 0.03 * side);
+    /** @type {Spot[]} the best first */
+    const spots = lit ? [[x, y + away], [x, y - away]] : [[x, y - 0.048 * side]];
+    const inside = Math.abs(beside - at([0, 0])[0]) + half < 1.12 * side;
+    if (lit && inside) spots.splice(Math.abs(dx) > Math.abs(dy) ? 0 : 1, 0, [beside, y]);
+    const spot = spots.find(([left, top]) =>
+      labels.every(
+        ([a, b, width]) => Math.abs(a - left) > half + width || Math.abs(b - top) > 0.062 * side,
+      ),
     );
-    if (spot === undefined) continue;
-    labels.push([x, spot, half]);
+    if (!spot) continue;
+    labels.push([...spot, half]);
     context.fillStyle = css(ink, lit ? 1 : 0.62);
-    context.strokeText(name, x, spot);
-    context.fillText(name, x, spot);
+    context.strokeText(name, ...spot);
+    context.fillText(name, ...spot);
   }
 }
 
