@@ -123,7 +123,8 @@ class Fragments:
         """`GET /part/alerts`: those that nobody has acknowledged come first, then the newest."""
         check_names(request.query_params, ("lang",))
         session: Session | None = request.state.session
-        may = self._control and session is not None and session.role is Role.CONTROLLER
+        controls = session is not None and session.role is Role.CONTROLLER
+        may = self._control and controls and "authorization" not in request.headers  # as forms are
         rows = self._hub.alerts.rows() if rights_of(request).sees_kind("alert") else []
         rows.sort(key=lambda row: row["acknowledged_by"] != "")
         texts = _texts(request)

@@ -38,12 +38,12 @@ def timeline_rows(
         {"name": texts["stream_signal"], "bars": signal},
         {"name": texts["desk_column_title"], "bars": [_bar("line", past["titles"], 1.5)]},
     ]
-    if past["sections"]:
-        sections = [
-            _bar(SECTIONS.get(kind, "line"), [(begin, end)])
-            for begin, end, kind in past["sections"]
-        ]
-        rows.append({"name": texts["stream_sections"], "bars": sections})
+    sections: dict[str, list[tuple[int, int]]] = {}
+    for begin, end, kind in past["sections"]:
+        sections.setdefault(SECTIONS.get(kind, "line"), []).append((begin, end))
+    if sections:
+        bars = [_bar(paint, spans) for paint, spans in sections.items()]
+        rows.append({"name": texts["stream_sections"], "bars": bars})
     longest = sorted(past["tags"], key=lambda one: -sum(b - a for a, b in one["spans"]))
     for one in sorted(longest[:MOST_TAGS], key=lambda one: _order(one["tag"], about)):
         known = about.get(one["tag"], {})
