@@ -25,6 +25,7 @@ MEDIA_TYPES = {
     ".json": "application/json",
     ".svg": "image/svg+xml",
     ".frag": "text/plain",
+    ".vert": "text/plain",
     ".wav": "audio/wav",
 }
 """Of the files that pages load; the system's own table may lack or change some."""

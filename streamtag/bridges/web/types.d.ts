@@ -55,9 +55,9 @@ type Bar = { paint: string; inset: number; spans: Span[] };
 /** A row of the time line, see GET /part/timeline. */
 type TimelineRow = { name: string; tagger?: string; tag?: string; bars: Bar[] };
 
-/** Each from 0 to 1, sRGB. */
-type Rgb = [number, number, number];
-type Palette = { deep: Rgb; mid: Rgb; bright: Rgb; accent: Rgb };
+/** Lightness from 0 to 1, and a place between green and red and between blue and yellow, OKLab. */
+type Lab = [number, number, number];
+type Palette = { deep: Lab; mid: Lab; bright: Lab; accent: Lab };
 
 /** How a theme draws: for a light ground, on no ground; seconds since the last picture. */
 type Drawing = { light: boolean; transparent: boolean; seconds: number; font: string };
@@ -65,7 +65,7 @@ type Drawing = { light: boolean; transparent: boolean; seconds: number; font: st
 type Letters = { paint?: string; align?: CanvasTextAlign; size?: number; weight?: number };
 /** What the parts of a constellation share: where a place on the plane is in the picture, that of
  * the star on the plane, and half the plane's width. */
-type SkyPicture = { context: Context; look: Look; colours: Palette; light: boolean; ink: Rgb } & {
+type SkyPicture = { context: Context; look: Look; colours: Palette; light: boolean; ink: Lab } & {
   at: (spot: Spot, far?: number) => Spot;
   star: Spot;
   side: number;

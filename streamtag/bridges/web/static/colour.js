@@ -1,4 +1,4 @@
-// Colours of the mood plane, mixed in OKLab (Ottosson, "A perceptual color space", 2020).
+// Colours of the mood plane, in OKLab (Ottosson, "A perceptual color space", 2020).
 
 const NAMES = /** @type {(keyof Palette)[]} */ (["deep", "mid", "bright", "accent"]);
 /** Lightness, chroma and hue in degrees of these colours at each corner of the plane. */
@@ -32,36 +32,17 @@ export function palette(valence, arousal, colourful, light) {
       b += weights[i] * chroma * Math.sin(angle);
     });
     const fade = (0.12 + 0.88 * colourful) * (light ? (name === "accent" ? 0.75 : 0.5) : 1);
-    mixed[name] = toRgb(lightness, a * fade - 0.004 * cool, b * fade - 0.028 * cool);
+    mixed[name] = [lightness, a * fade - 0.004 * cool, b * fade - 0.028 * cool];
   });
   return mixed;
 }
 
-/** @param {number} lightness @param {number} a @param {number} b @returns {Rgb} */
-function toRgb(lightness, a, b) {
-  const l = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3;
-  const m = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3;
-  const s = (lightness - 0.0894841775 * a - 1.291485548 * b) ** 3;
-  return [
-    gamma(4.0767416621 * l - 3.3077115913 * m + 0.2309699292 * s),
-    gamma(-1.2684380046 * l + 2.6097574011 * m - 0.3413193965 * s),
-    gamma(-0.0041960863 * l - 0.7034186147 * m + 1.707614701 * s),
-  ];
+/** @param {Lab} lab @param {number} [alpha] */
+export function css(lab, alpha = 1) {
+  return `oklab(${lab.map((x) => x.toFixed(4)).join(" ")} / ${alpha.toFixed(4)})`;
 }
 
-/** @param {number} x linear light */
-function gamma(x) {
-  const c = Math.min(1, Math.max(0, x));
-  return c <= 0.0031308 ? 12.92 * c : 1.055 * c ** (1 / 2.4) - 0.055;
-}
-
-/** @param {Rgb} rgb @param {number} [alpha] */
-export function css(rgb, alpha = 1) {
-  const bytes = rgb.map((x) => Math.round(255 * x));
-  return `rgb(${bytes.join(" ")} / ${alpha})`;
-}
-
-/** @param {Rgb} a @param {Rgb} b @param {number} share of b */
+/** @param {Lab} a @param {Lab} b @param {number} share of b */
 export function mix(a, b, share) {
-  return /** @type {Rgb} */ (a.map((x, i) => x + share * (b[i] - x)));
+  return /** @type {Lab} */ (a.map((x, i) => x + share * (b[i] - x)));
 }

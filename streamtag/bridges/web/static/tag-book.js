@@ -63,7 +63,7 @@ export class TagBook {
     const position = this.about[tag]?.position;
     if (!position || this.place(tag) !== "mood") return null;
     const { bright, mid } = palette(0.55 * position[0], 0.55 * position[1], 1, false);
-    return css(this.light ? mix(mid, [0, 0, 0], dark) : mix(bright, [1, 1, 1], 0.2));
+    return css(this.light ? mix(mid, [0, 0, 0], dark) : mix(bright, [1, 0, 0], 0.2));
   }
 
   /** For an area. @param {string} tag */

@@ -31,7 +31,7 @@ export class Constellation {
     const [x, y] = wide ? [width - 1.16 * side, 0.5 * height] : [width / 2, 1.16 * side];
     /** @param {Spot} spot @param {number} [far] 1 at it, 0 in the middle @returns {Spot} */
     const at = (spot, far = 1) => [x + far * spot[0] * side, y - far * spot[1] * side];
-    const ink = /** @type {Rgb} */ (light ? [0.1, 0.11, 0.16] : [0.96, 0.97, 1]);
+    const ink = /** @type {Lab} */ (light ? [0.23, 0.002, -0.025] : [0.977, 0, -0.011]);
     const star = /** @type {Spot} */ ([look.valence, look.arousal]);
     const picture = { context, look, colours, light, ink, at, star, side };
     context.clearRect(0, 0, width, height);
@@ -97,7 +97,7 @@ function drawLabels({ context, at, star, side, ink, light }, places, font) {
   context.textBaseline = "middle";
   context.lineJoin = "round";
   context.lineWidth = side * 0.022;
-  context.strokeStyle = css(light ? [1, 1, 1] : [0, 0, 0], 0.5);
+  context.strokeStyle = css([Number(light), 0, 0], 0.5);
   /** @type {[number, number, number][]} middle and half width of the labels so far */
   const labels = [];
   for (const { name, position, lit } of [...places].sort((a, b) => Number(b.lit) - Number(a.lit))) {
@@ -128,7 +128,7 @@ function drawLabels({ context, at, star, side, ink, light }, places, font) {
 function drawSky({ context, look, colours, light, at, star, side }) {
   const { width, height } = context.canvas;
   const { deep, mid, accent } = colours;
-  const far = light ? mix([1, 1, 1], mid, 0.3) : mix([0.015, 0.02, 0.04], deep, 0.3);
+  const far = light ? mix([1, 0, 0], mid, 0.3) : mix([0.117, 0, -0.014], deep, 0.3);
   const near = light ? mid : mix(deep, mid, 0.42);
   const strength = 1 - 0.7 * look.lost - 0.4 * look.silence;
   const middle = at(star, 0.6);
@@ -141,7 +141,7 @@ function drawSky({ context, look, colours, light, at, star, side }) {
     context.fillRect(0, 0, width, height);
   }
   const unit = Math.min(width, height) / 540;
-  const paint = css(light ? accent : [1, 1, 1], light ? 0.6 : 0.6 - 0.25 * look.lost);
+  const paint = css(light ? accent : [1, 0, 0], light ? 0.6 : 0.6 - 0.25 * look.lost);
   for (const { turn, far: distance, size } of SKY) {
     const angle = turn + look.slow * 0.12;
     const r = 0.6 * Math.hypot(width, height) * distance;

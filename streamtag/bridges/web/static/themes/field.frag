@@ -3,7 +3,7 @@
 // source is an empty sky.
 precision highp float;
 uniform vec2 size;
-uniform vec3 deep, mid, bright, accent, ground;
+varying vec3 deep, mid, bright, accent, ground;
 uniform vec2 phase[5];
 uniform float arousal, certainty, silence, voice, lost, light, clear;
 

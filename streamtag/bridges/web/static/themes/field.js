@@ -1,10 +1,12 @@
-// A field of colour: slow folds of light, drawn by the graphics card (field.frag).
+// A field of colour: slow folds of light, drawn by the graphics card (field.vert, field.frag).
 
 import { palette } from "../colour.js";
 import { Type } from "./type.js";
 
-const VERTEX = "attribute vec2 at; void main() { gl_Position = vec4(at, 0.0, 1.0); }";
-const FRAGMENT = await (await fetch(new URL("field.frag", import.meta.url))).text();
+/** @param {string} file */
+const read = async (file) => (await fetch(new URL(file, import.meta.url))).text();
+const [VERTEX_SHADER, FRAGMENT_SHADER] = await Promise.all(["field.vert", "field.frag"].map(read));
+const SOURCES = { VERTEX_SHADER, FRAGMENT_SHADER };
 
 export class Field {
   /** Pixels of the longer side, at most: without edges the browser may enlarge a picture. */
@@ -28,10 +30,9 @@ export class Field {
     if (!gl) return;
     const program = (this.#program = gl.createProgram());
     this.#at = {};
-    const sources = /** @type {const} */ ({ VERTEX_SHADER: VERTEX, FRAGMENT_SHADER: FRAGMENT });
     for (const kind of /** @type {const} */ (["VERTEX_SHADER", "FRAGMENT_SHADER"])) {
       const shader = /** @type {WebGLShader} */ (gl.createShader(gl[kind]));
-      gl.shaderSource(shader, sources[kind]);
+      gl.shaderSource(shader, SOURCES[kind]);
       gl.compileShader(shader);
       gl.attachShader(program, shader);
     }
@@ -53,8 +54,8 @@ export class Field {
   draw(canvas, look, drawing) {
     const { light, transparent } = drawing;
     const { valence, arousal, certainty, silence, voice, lost, colourful, phases } = look;
-    const colours = palette(valence, arousal, colourful, light);
-    const ground = light ? [0.985, 0.98, 0.975] : colours.deep.map((x) => 0.42 * x);
+    const { deep, mid, bright, accent } = palette(valence, arousal, colourful, light);
+    const ground = light ? [0.985, 0.001, 0.002] : deep.map((x) => 0.53 * x);
     const gl = this.#gl;
     this.flat?.draw(canvas, look, drawing);
     if (!gl || gl.isContextLost()) return;
@@ -65,7 +66,7 @@ export class Field {
     gl.viewport(0, 0, canvas.width, canvas.height);
     gl.uniform2f(at("size"), canvas.width, canvas.height);
     gl.uniform2fv(at("phase"), phases);
-    for (const [name, rgb] of Object.entries({ ...colours, ground })) gl.uniform3fv(at(name), rgb);
+    gl.uniform3fv(at("colours"), [deep, mid, bright, accent, ground].flat());
     for (const [name, x] of Object.entries({ ...numbers, ...flags })) gl.uniform1f(at(name), x);
     gl.drawArrays(gl.TRIANGLES, 0, 3);
   }

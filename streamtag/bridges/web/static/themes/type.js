@@ -18,7 +18,7 @@ export class Type {
     const { deep, mid, bright, accent } = palette(valence, arousal, colourful, light);
     const { width, height } = canvas;
     context.clearRect(0, 0, width, height);
-    context.fillStyle = css(light ? mix(mid, [1, 1, 1], 0.3) : mix(deep, mid, 0.12));
+    context.fillStyle = css(light ? mix(mid, [1, 0, 0], 0.3) : mix(deep, mid, 0.12));
     if (!transparent) context.fillRect(0, 0, width, height);
     const ink = light ? mix(accent, [0, 0, 0], 0.25) : mix(bright, mid, 0.25);
     const sound = (1 - look.silence) * (1 - look.lost) * (1 - look.voice);
