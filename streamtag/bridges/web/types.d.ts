@@ -1,6 +1,5 @@
 // Types that several modules of the pages share, for `tsc`. Browsers never see this file.
 
-type Language = typeof import("./static/language.js").language;
 type Look = import("./static/look.js").Look;
 type Stream = import("./static/stream.js").Stream;
 type TagBook = import("./static/tag-book.js").TagBook;

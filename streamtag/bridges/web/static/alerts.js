@@ -12,9 +12,8 @@ export class Alerts {
   #old = false; // whether there are others by now
   #asking = false;
 
-  /** @param {Language} language @param {() => void} onChange */
-  constructor(language, onChange) {
-    this.language = language;
+  /** @param {() => void} onChange */
+  constructor(onChange) {
     this.onChange = onChange;
   }
 
@@ -48,7 +47,7 @@ export class Alerts {
   draw() {
     this.#list.hidden = !this.#list.children.length;
     for (const time of all("time", this.#list)) {
-      setText(time, ago(this.language, Date.parse(time.getAttribute("datetime") ?? "")));
+      setText(time, ago(Date.parse(time.getAttribute("datetime") ?? "")));
     }
   }
 }

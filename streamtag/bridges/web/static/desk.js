@@ -22,8 +22,8 @@ const TYPES = ["gap", "dropped", "clipping", ...ALERT_TYPES];
 const search = /** @type {HTMLInputElement} */ (byId("search"));
 const query = new URLSearchParams(location.search);
 const alarm = new Alarm();
-const alerts = new Alerts(language, () => soon(URGENT_MS));
-const book = new TagBook(language, () => soon());
+const alerts = new Alerts(() => soon(URGENT_MS));
+const book = new TagBook(() => soon());
 /** @type {VirtualTable<Item>} */
 const table = new VirtualTable(byId("table"), {
   make: () => copyOf("row"),
@@ -58,7 +58,7 @@ document.addEventListener("keydown", onKey);
 watch.onEvent = onEvent;
 watch.onStatus = () => {
   if (watch.status === 401) goToSignIn();
-  if (watch.status === 200) describe().catch(() => undefined); // asked again later
+  if (watch.status === 200) book.load().then(askHour).catch(() => undefined); // asked again
   soon();
 };
 setInterval(tick, TICK_MS);
@@ -99,12 +99,6 @@ function choose(name, value) {
   draw();
 }
 
-async function describe() {
-  await book.load();
-  asked = -Infinity;
-  soon();
-}
-
 /** @param {any} body */
 function onEvent(body) {
   if (body.type === "levels") return showLevels(body.levels);
@@ -138,10 +132,8 @@ function soon(least = DRAW_MS) {
 function tick() {
   const { daemon, status, streams } = watch;
   const now = performance.now();
-  if (status === 200 && document.visibilityState === "visible" && now - asked > HOUR_MS) {
-    asked = now;
-    askHour().catch(() => undefined); // asked again
-  }
+  const wanted = status === 200 && document.visibilityState === "visible" && now - asked > HOUR_MS;
+  if (wanted) askHour().catch(() => undefined); // asked again
   const bad = [...streams.values()].filter(isBad);
   /** @type {[string, string][]} */
   const news = bad.map((one) => [one.name, one.detail || one.cause || one.status]);
@@ -151,6 +143,7 @@ function tick() {
 }
 
 async function askHour() {
+  asked = performance.now();
   const { streams } = await ask("api/overview");
   for (const stream of watch.streams.values()) {
     const [hour, valence, arousal, certainty] = streams[stream.name] ?? [""];
@@ -182,7 +175,7 @@ function draw() {
   }
   const bad = ["alerts", "failed", "lost", "silent"].filter((one) => counts[one]);
   const short = bad.map((one) => `${counts[one]} ${language.text(`desk_${one}`)}`).join(" · ");
-  const trouble = watch.trouble(language);
+  const trouble = watch.trouble();
   const usual = short || `${streams.length} ${language.text("desk_streams")}`;
   const title = `${trouble || usual} – streamtag`;
   if (document.title !== title) document.title = title;

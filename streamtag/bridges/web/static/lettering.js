@@ -1,19 +1,16 @@
 // The words on a wall: what stands where, and how it comes and goes.
 
 import { all, byId, element } from "./dom.js";
+import { language } from "./language.js";
 
 const FADE_MS = 700; // as in pages.css
-/** The scenes that show words of the music. */
-const SOUNDING = ["music", "uncertain"];
+const PLACES = /** @type {WordPlace[]} */ (["mood", "genre", "instrument"]);
 /** The scenes that say for how long. */
 const LASTING = ["silence", "lost", "offline"];
-const PLACES = /** @type {WordPlace[]} */ (["mood", "genre", "instrument"]);
 
 /** @typedef {{name: string, before?: string}} Line a word, and what stands before it */
 
 export class Lettering {
-  #texts = /** @type {Map<string, string>} */ (new Map()); // what each element is about to show
-
   #show = document.body.dataset.show?.split(" ") ?? [];
   font = getComputedStyle(document.body).fontFamily;
 
@@ -26,54 +23,50 @@ export class Lettering {
   /** @param {{scene: Scene, since: number | null}} keeper @param {Words} words
    * @param {string} title @param {number} now in milliseconds */
   show({ scene, since }, words, title, now) {
-    const shows = (/** @type {string} */ part) => this.#show.includes(part);
-    const { language } = this.book;
     document.body.dataset.scene = scene;
-    const sounding = SOUNDING.includes(scene);
+    const sounding = scene === "music" || scene === "uncertain";
+    const shows = (/** @type {string} */ part) => this.#show.includes(part);
     for (const place of PLACES) {
       const seen = sounding && shows(place) && !(place === "mood" && scene === "uncertain");
-      this.#set(place, (seen ? words[place] : []).map((word) => this.#line(word)));
+      set(place, (seen ? words[place] : []).map((word) => this.#line(word)));
     }
     const says = scene !== "music" && (scene !== "uncertain" || shows("mood"));
-    this.#set("scene", says ? [{ name: language.text(scene) }] : []);
+    set("scene", says ? [{ name: language.text(scene) }] : []);
     const minutes = since === null ? 0 : Math.floor((now - since) / 60_000);
     const lasts = minutes && LASTING.includes(scene) ? language.duration(minutes) : "";
     const detail = [language.text(`${scene}_detail`), lasts].filter(Boolean).join(" · ");
-    this.#set("detail", sounding ? [] : [{ name: detail }]);
+    set("detail", sounding ? [] : [{ name: detail }]);
     const titled = title && shows("title") && (sounding || scene === "speech");
-    this.#set("title", titled ? [{ name: title }] : []);
+    set("title", titled ? [{ name: title }] : []);
   }
 
   /** @param {Word} word @returns {Line} */
   #line({ tag, display, doubtful }) {
-    const before = doubtful ? this.book.language.text("perhaps") : "";
+    const before = doubtful ? `${language.text("perhaps")} ` : "";
     return { name: this.book.name(tag, display), before };
-  }
-
-  /** Fades an element out, changes it, and fades it in; only if its lines are others.
-   * @param {string} id @param {Line[]} lines */
-  #set(id, lines) {
-    const text = JSON.stringify(lines);
-    const before = this.#texts.get(id);
-    if (before === text) return;
-    this.#texts.set(id, text);
-    const parent = byId(id);
-    parent.classList.add("changing");
-    const change = () => {
-      if (this.#texts.get(id) !== text) return; // overtaken by the next one
-      parent.replaceChildren(...lines.map((line) => item(parent, line)));
-      parent.classList.remove("changing");
-      fit();
-    };
-    if (before) setTimeout(change, FADE_MS);
-    else change();
   }
 }
 
-/** @param {HTMLElement} parent @param {Line} line */
-function item(parent, { name, before }) {
-  const small = before ? [element("small", {}, `${before} `)] : [];
-  return element(parent.tagName === "UL" ? "li" : "span", {}, ...small, name);
+/** Fades an element out, changes it, and fades it in; only if its lines are others.
+ * @param {string} id @param {Line[]} lines */
+function set(id, lines) {
+  const parent = byId(id);
+  const kind = parent.tagName === "UL" ? "li" : "span";
+  const { text: before } = parent.dataset;
+  const text = JSON.stringify(lines);
+  if (before === text) return;
+  parent.dataset.text = text;
+  parent.classList.add("changing");
+  const change = () => {
+    if (parent.dataset.text !== text) return; // overtaken by the next one
+    const small = (before = "") => (before ? [element("small", {}, before)] : []);
+    const made = lines.map((line) => element(kind, {}, ...small(line.before), line.name));
+    parent.replaceChildren(...made);
+    parent.classList.remove("changing");
+    fit();
+  };
+  if (before) setTimeout(change, FADE_MS);
+  else change();
 }
 
 /** Makes the largest lines so small that the longest word has room. */

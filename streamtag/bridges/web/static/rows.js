@@ -2,6 +2,7 @@
 
 import { css, mix, palette } from "./colour.js";
 import { all, element, setText } from "./dom.js";
+import { language } from "./language.js";
 import { fresh, levelText, showLevel } from "./meter.js";
 import { ago, streamLink } from "./shell.js";
 
@@ -40,10 +41,9 @@ function fillGroup(row, { group, count, bad }) {
 
 /** @param {HTMLElement} row @param {Stream} stream @param {TagBook} book */
 function fillStream(row, stream, book) {
-  const { language } = book;
   const { state, name, now, title, hour, last } = cellsOf(row);
   row.dataset.state = stream.state;
-  const why = [stream.cause.replaceAll("_", " "), ago(language, stream.since)];
+  const why = [stream.cause.replaceAll("_", " "), ago(stream.since)];
   setText(state.children[1], language.text(`desk_${stream.state}`));
   setText(state.children[2], why.filter(Boolean).join(" · "));
   setText(name.children[0], stream.name);
@@ -53,12 +53,11 @@ function fillStream(row, stream, book) {
   setText(title, stream.title);
   row.title = stream.detail || stream.title;
   const [bar] = all("i", hour);
-  if (bar.dataset.hour !== stream.hour) fillHour(bar, stream.hour, language);
-  bar.dataset.hour = stream.hour;
+  if (bar.dataset.hour !== stream.hour) fillHour(bar, stream.hour);
   const { type, what, at } = stream.last ?? { type: "", what: "", at: NaN };
   const said = type.startsWith("tag") ? book.name(what) : what.replaceAll("_", " ");
   setText(last.children[0], `${language.text(`desk_${type}`)} ${type === "title" ? "" : said}`);
-  setText(last.children[1], ago(language, at));
+  setText(last.children[1], ago(at));
   const mood = stream.state === "up" ? stream.mood : null;
   const { valence, arousal, certainty } = mood ?? { valence: 0, arousal: 0, certainty: 0 };
   const shade = palette(valence, arousal, Math.min(1, 1.25 * certainty), false);
@@ -95,10 +94,11 @@ function fillNow(cell, { state, detail, tags }, book) {
   }
 }
 
-/** A stripe a minute. @param {HTMLElement} bar @param {string} hour @param {Language} language */
-function fillHour(bar, hour, language) {
+/** A stripe a minute. @param {HTMLElement} bar @param {string} hour */
+function fillHour(bar, hour) {
   const stripe = (/** @type {string} */ kind, /** @type {number} */ i) =>
     `var(--${KINDS[kind] ?? "none"}, transparent) ${i / 0.6}% ${(i + 1) / 0.6}%`;
+  bar.dataset.hour = hour;
   bar.style.backgroundImage = hour && `linear-gradient(90deg, ${[...hour].map(stripe).join()})`;
   const said = Object.entries(KINDS).flatMap(([kind, name]) => {
     const minutes = hour.split(kind).length - 1;

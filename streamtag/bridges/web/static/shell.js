@@ -2,6 +2,7 @@
 
 import { all, byId, setText } from "./dom.js";
 import { ROOT, request } from "./feed.js";
+import { language } from "./language.js";
 
 /** @param {string} name of a stream */
 export function streamLink(name) {
@@ -28,8 +29,8 @@ export function showBanner(words) {
   document.body.classList.toggle("stale", words !== "");
 }
 
-/** How long ago something was, in one unit. @param {Language} language @param {number} at in ms */
-export function ago(language, at) {
+/** How long ago something was, in one unit. @param {number} at in ms since 1970 */
+export function ago(at) {
   const seconds = Math.max(0, Math.round((Date.now() - at) / 1000));
   if (Number.isNaN(seconds)) return "";
   if (seconds < 60) return language.text("desk_seconds", { n: seconds });

@@ -24,7 +24,7 @@ shell.furnish();
 const look = new Look();
 const plane = new Constellation();
 const sharpness = new Sharpness();
-const book = new TagBook(language, () => timeline.draw());
+const book = new TagBook(() => timeline.draw());
 const timeline = new Timeline(name, book);
 const taggram = new Taggram(name, book);
 const watch = new Watch({ stream: name }, ["mood", "level", "clip"]);
@@ -67,13 +67,13 @@ function draw() {
   const stream = present();
   const state = stream?.state ?? "waiting";
   const said = stream
-    ? [stream.cause.replaceAll("_", " "), shell.ago(language, stream.since), stream.detail]
+    ? [stream.cause.replaceAll("_", " "), shell.ago(stream.since), stream.detail]
     : [language.text("stream_unknown")];
   const word = language.text(`desk_${state}`);
   byId("state").dataset.state = state;
   setText(byId("state"), [stream ? word : "", ...said].filter(Boolean).join(" · "));
   setText(byId("playing"), stream?.title ?? "");
-  const trouble = watch.trouble(language);
+  const trouble = watch.trouble();
   shell.showBanner(trouble);
   document.title = `${name} – ${trouble || word}`;
   taggram.draw(new Set(stream?.on), stream?.status === "up");

@@ -2,6 +2,7 @@
 
 import { css, mix, palette } from "./colour.js";
 import { colour } from "./dom.js";
+import { language } from "./language.js";
 import { ask } from "./shell.js";
 import { placeOf } from "./words.js";
 
@@ -13,25 +14,22 @@ export class TagBook {
   about = /** @type {Descriptions} */ ({});
   light = isLight();
 
-  /** @param {Language} language @param {() => void} [onChange] of the mode */
-  constructor(language, onChange = () => {}) {
-    this.language = language;
+  /** @param {() => void} [onChange] of the mode */
+  constructor(onChange = () => {}) {
     LIGHT.addEventListener("change", () => {
       this.light = isLight();
       onChange();
     });
   }
 
-  /** Asks what the tags mean; of all models without a stream. @param {string} [stream] */
-  async load(stream) {
-    const query = new URLSearchParams(stream === undefined ? {} : { stream });
-    if (this.language.chosen) query.set("lang", this.language.chosen);
-    this.about = (await ask("api/tags", query)).tags;
+  /** Asks what the tags mean; of all models without a stream. */
+  async load(stream = "") {
+    this.about = (await ask("api/tags", { stream, lang: language.chosen })).tags;
   }
 
   /** @param {string} tag @param {string} [display] */
   name(tag, display = "") {
-    return this.language.tag(tag, this.about[tag]?.name ?? "", display);
+    return language.tag(tag, this.about[tag]?.name ?? "", display);
   }
 
   /** @param {string} tag */
@@ -47,14 +45,12 @@ export class TagBook {
     return this.about[tag]?.threshold ?? 0.5;
   }
 
-  /** The moods that have a place on the plane. @param {Iterable<string>} on */
+  /** The moods that have a place on the plane. @param {string[]} on @returns {NamedSpot[]} */
   spots(on) {
-    const lit = new Set(on);
-    return Object.entries(this.about).flatMap(([tag, { position }]) =>
-      position && this.place(tag) === "mood"
-        ? [{ name: this.name(tag), position, lit: lit.has(tag) }]
-        : [],
-    );
+    return Object.entries(this.about).flatMap(([tag, { position }]) => {
+      const spot = { name: this.name(tag), position, lit: on.includes(tag) };
+      return position && this.place(tag) === "mood" ? [{ ...spot, position }] : [];
+    });
   }
 
   /** The colour of a mood's place on the plane; null for other tags.

@@ -3,6 +3,7 @@
 import { AXIS, Chart } from "./chart.js";
 import { byId, canvasById, colour } from "./dom.js";
 import { ROOT, tokenOf } from "./feed.js";
+import { language } from "./language.js";
 
 /** A step, and a byte for each tag. @typedef {{at: number, levels: Uint8Array}} Column */
 /** What a tagger said. Columns may have holes, which no method visits.
@@ -100,7 +101,6 @@ export class Taggram {
       chart.fill(on.has(tag) ? this.book.colour(tag) : colour("sound"), x, y - 3, bars * level, 6);
       chart.fill(colour("ink"), x + bars * this.book.threshold(tag), y - 5, 1, 10);
     });
-    const { language } = this.book;
     const names = Array.from(on, (tag) => this.book.name(tag)).join(", ");
     this.#canvas.ariaLabel = `${language.text("desk_column_now")}: ${names || "–"}`;
     for (const minutes of heat < 350 ? [10, 5, 0] : [10, 8, 6, 4, 2, 0]) {

@@ -4,6 +4,7 @@ import { Chart, leftOf } from "./chart.js";
 import { all, byId, canvasById, colour, element } from "./dom.js";
 import { request } from "./feed.js";
 import { askPart } from "./parts.js";
+import { language } from "./language.js";
 import { ask } from "./shell.js";
 import { formatTime } from "./settings.js";
 
@@ -82,7 +83,7 @@ export class Timeline {
   }
 
   async #ask() {
-    const query = { ...this.#range, lang: this.book.language.chosen };
+    const query = { ...this.#range, lang: language.chosen };
     const old = { rows: this.#rows };
     this.#rows = (await ask("part/timeline", query).catch(() => old)).rows; // the server is away
     this.draw();

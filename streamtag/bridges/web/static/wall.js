@@ -2,7 +2,6 @@
 
 import { canvasById } from "./dom.js";
 import { Sharpness, allowFullScreen, keepAwake } from "./kiosk.js";
-import { language } from "./language.js";
 import { Lettering } from "./lettering.js";
 import { Look } from "./look.js";
 import { SceneKeeper, sceneOf } from "./scene.js";
@@ -30,7 +29,7 @@ const look = new Look();
 const sharpness = new Sharpness();
 const keeper = new SceneKeeper();
 const chooser = new WordChooser();
-const book = new TagBook(language);
+const book = new TagBook();
 const lettering = new Lettering(book);
 let name = "";
 let watch = /** @type {Watch | null} */ (null);

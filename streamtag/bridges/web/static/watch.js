@@ -2,6 +2,7 @@
 // for ever, also where a line went dead.
 
 import { request } from "./feed.js";
+import { language } from "./language.js";
 import { Stream } from "./stream.js";
 
 const TYPES = ["stream_up", "stream_down", "stream_status", "taggers_changed", "title"];
@@ -39,8 +40,8 @@ export class Watch {
     this.#abort.abort();
   }
 
-  /** Why the page is not live, in words; empty if it is. @param {Language} language */
-  trouble(language) {
+  /** Why the page is not live, in words; empty if it is. */
+  trouble() {
     if (this.status !== 200) return language.text(this.status === 401 ? "refused" : "offline");
     return this.daemon ? "" : language.text("desk_no_daemon");
   }
