@@ -420,7 +420,7 @@ def test_types_of_the_modules() -> None:
 def test_the_pages_stay_small() -> None:
     files = [path.read_text() for path in STATIC.rglob("*.js")]
     lines = [line for text in files for line in text.splitlines()]
-    assert 2000 < len(lines) <= 2467  # all of them: comments and blank ones, too
+    assert 2000 < len(lines) <= 2439  # all of them: comments and blank ones, too
     assert max(map(len, lines)) <= 100
     assert all(len(text) < 16_000 for text in files)
 

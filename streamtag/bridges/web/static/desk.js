@@ -6,7 +6,7 @@ import { all, byId, copyOf, setText } from "./dom.js";
 import { goToSignIn } from "./feed.js";
 import { language } from "./language.js";
 import { fillLevel, fillRow } from "./rows.js";
-import { ask, furnish, showBanner, streamLink } from "./shell.js";
+import { ask, showBanner, streamLink } from "./shell.js";
 import { grouped, isBad, parseSearch, sorted } from "./stations.js";
 import { VirtualTable } from "./table.js";
 import { TagBook } from "./tag-book.js";
@@ -39,9 +39,7 @@ let drawn = 0;
 let timer = 0;
 let due = 0;
 let asked = -Infinity;
-let measured = false; // levels that are not drawn yet
 
-furnish();
 search.value = query.get("q") ?? "";
 search.oninput = () => choose("q", search.value);
 document.addEventListener("click", ({ target }) => {
@@ -116,7 +114,6 @@ function showLevels(levels) {
     const stream = watch.streams.get(name);
     if (stream) stream.level = { peak, mean, lufs, at: performance.now() };
   }
-  measured = true;
   soon();
 }
 
@@ -161,8 +158,7 @@ function draw() {
   const sort = query.get("sort") ?? "state";
   const found = sorted(streams.filter(parseSearch(search.value)), sort);
   table.show(query.get("group") ? grouped(found) : found);
-  if (measured) table.each(fillLevel);
-  measured = false;
+  table.each(fillLevel);
   alerts.draw();
   byId("head").dataset.sort = sort;
   /** @type {Record<string, number>} of alerts, and of streams by state */

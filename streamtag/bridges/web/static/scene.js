@@ -4,15 +4,8 @@ import { bareName } from "./stream.js";
 
 /** Milliseconds that a scene must be true before it is shown. @type {Record<Scene, number>} */
 const HOLD_MS = {
-  music: 2500,
-  uncertain: 1500,
-  speech: 2500,
-  silence: 500,
-  paused: 500,
-  lost: 3000,
-  offline: 6000,
-  refused: 500,
-  waiting: 2500,
+  ...{ music: 2500, speech: 2500, uncertain: 1500, waiting: 2500 },
+  ...{ silence: 500, paused: 500, refused: 500, lost: 3000, offline: 6000 },
 };
 
 /** @param {{status: number, daemon: boolean}} watch @param {Stream | null} stream

@@ -4,6 +4,9 @@ import { all, byId, setText } from "./dom.js";
 import { ROOT, request } from "./feed.js";
 import { language } from "./language.js";
 
+// The page's own links keep the token behind #.
+for (const link of all("a[href]")) /** @type {HTMLAnchorElement} */ (link).hash = location.hash;
+
 /** @param {string} name of a stream */
 export function streamLink(name) {
   const url = new URL(`stream/${encodeURIComponent(name)}`, ROOT);
@@ -15,11 +18,6 @@ export function streamLink(name) {
  * @param {string} path @param {Record<string, string> | URLSearchParams} [query] */
 export async function ask(path, query) {
   return (await request(`${path}?${new URLSearchParams(query)}`)).json();
-}
-
-/** Lets the page's own links keep the token behind #. */
-export function furnish() {
-  for (const link of all("a[href]")) /** @type {HTMLAnchorElement} */ (link).hash = location.hash;
 }
 
 /** Why the page is not live; empty if it is. @param {string} words */

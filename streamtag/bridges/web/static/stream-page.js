@@ -20,7 +20,6 @@ const FRAME_MS = 100;
 const STILL_MS = 1000; // between two pictures of the plane where motion is not wanted
 
 const name = document.documentElement.dataset.stream ?? "";
-shell.furnish();
 const look = new Look();
 const plane = new Constellation();
 const sharpness = new Sharpness();

@@ -33,7 +33,6 @@ export class VirtualTable {
   #measure() {
     this.#row = parseFloat(getComputedStyle(this.scroller).getPropertyValue("--row")) || 34;
     this.#height = this.scroller.clientHeight;
-    for (const row of this.#pool) row.ariaRowIndex = "";
     this.draw();
   }
 
@@ -62,20 +61,17 @@ export class VirtualTable {
     const fitting = Math.ceil(this.#height / this.#row) + 2 * SPARE;
     this.#count = Math.max(0, Math.min(this.#items.length - this.#first, fitting));
     while (this.#pool.length < this.#count) this.#add();
-    this.#pool.forEach((row, i) => (row.hidden = i >= this.#count));
+    this.#pool.forEach((row, i) => {
+      const index = this.#first + i;
+      row.hidden = i >= this.#count;
+      row.classList.toggle("active", index === this.#active);
+      row.style.setProperty("--index", String(index));
+      row.ariaRowIndex = String(index + 2); // from 1, after the head
+    });
     this.each((row, item) => this.rows.fill(row, item));
-    this.#pool.slice(0, this.#count).forEach((row, i) => this.#place(row, this.#first + i));
     const active = this.#pool[this.#active - this.#first];
     if (active && !active.hidden) this.scroller.setAttribute("aria-activedescendant", active.id);
     else this.scroller.removeAttribute("aria-activedescendant");
-  }
-
-  /** @param {HTMLElement} row @param {number} index */
-  #place(row, index) {
-    row.classList.toggle("active", index === this.#active);
-    if (row.ariaRowIndex === String(index + 2)) return;
-    row.ariaRowIndex = String(index + 2); // from 1, after the head
-    row.style.transform = `translateY(${index * this.#row}px)`;
   }
 
   #add() {

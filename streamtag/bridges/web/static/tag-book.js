@@ -4,6 +4,7 @@ import { css, mix, palette } from "./colour.js";
 import { colour } from "./dom.js";
 import { language } from "./language.js";
 import { ask } from "./shell.js";
+import { bareName } from "./stream.js";
 import { placeOf } from "./words.js";
 
 const LIGHT = matchMedia("(prefers-color-scheme: light)");
@@ -27,9 +28,12 @@ export class TagBook {
     this.about = (await ask("api/tags", { stream, lang: language.chosen })).tags;
   }
 
-  /** @param {string} tag @param {string} [display] */
+  /** A tag's name: the configuration's in this language, then, unless somebody chose it, the
+   * stream's, then the page's. @param {string} tag @param {string} [display] the stream's */
   name(tag, display = "") {
-    return language.tag(tag, this.about[tag]?.name ?? "", display);
+    const known = language.tags[bareName(tag).toLowerCase()];
+    const usual = language.chosen ? known || display : display || known;
+    return this.about[tag]?.name || usual || bareName(tag);
   }
 
   /** @param {string} tag */

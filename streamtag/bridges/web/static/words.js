@@ -44,22 +44,17 @@ export class WordChooser {
   /** The words of the tags that are on, the best first.
    * @param {Iterable<ActiveTag>} tags @param {Descriptions} about @param {number} now in ms */
   update(tags, about, now) {
-    const found = this.#candidates(tags, about, now);
+    const words = Array.from(tags, (active) => this.#wordOf(active, about[active.tag], now));
+    const found = words.filter((word) => word !== null).sort((a, b) => b.score - a.score);
     for (const [place, limit] of PLACES) {
-      const fitting = found.filter(({ tag }) => placeOf(tag, about[tag]?.category ?? "") === place);
+      const fitting = found.filter(
+        ({ tag }, i) =>
+          placeOf(tag, about[tag]?.category ?? "") === place &&
+          found.findIndex((one) => one.tag === tag) === i, // the best of several taggers
+      );
       this.words[place] = choose(this.words[place], fitting, limit, now);
     }
     return this.words;
-  }
-
-  /** @param {Iterable<ActiveTag>} tags @param {Descriptions} about @param {number} now */
-  #candidates(tags, about, now) {
-    const best = /** @type {Map<string, Word>} */ (new Map());
-    for (const active of tags) {
-      const word = this.#wordOf(active, about[active.tag], now);
-      if (word && word.score >= (best.get(word.tag)?.score ?? -1)) best.set(word.tag, word);
-    }
-    return [...best.values()].sort((a, b) => b.score - a.score);
   }
 
   /** The word of a tag; null if it does not deserve to be one.
