@@ -165,6 +165,12 @@ def test_forms_of_our_own(server: Server, client: httpx.Client) -> None:
     out = client.post("/sign-out", headers=own)
     assert (out.status_code, out.headers["location"]) == (303, "settings")
     assert client.get("/api/session").json()["role"] is None
+    assert client.post("/settings", data={"language": "de"}).status_code == 403  # from where?
+    kept = client.post("/settings", data={"language": "de", "zone": "Asia/Tokyo"}, headers=own)
+    assert (kept.status_code, kept.headers["location"]) == (303, "settings")
+    for path in ("/", "/wall", "/settings"):
+        assert '<html lang="de"' in client.get(path).text
+    assert 'data-zone="Asia/Tokyo"' in client.get("/").text
     assert client.post("/sign-in", data={"token": "x" * 20_000}, headers=own).status_code == 400
 
 

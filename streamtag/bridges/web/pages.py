@@ -94,7 +94,7 @@ class Pages:
             "theme": theme if theme in THEMES else THEMES[0],
             "ground": "transparent" if asked.get("background") == "transparent" else "",
             "show": " ".join(PARTS[part] for part in PARTS if part in parts),
-            "logo": f'<img id="logo" src="{_up(request)}logos/{quote(logo)}" alt="">'
+            "logo": f'<img id="logo" src="{_up(request)}logos/{quote(logo, safe="")}" alt="">'
             if logo
             else "",
         }
