@@ -185,7 +185,8 @@ def test_control_from_a_browser(open_page: Open, desk: tuple[Server, CommandLog]
 
 def test_signing_out(open_page: Open) -> None:
     page = open_page("/settings", role="read")
-    page.click("#sign-out")
+    with page.expect_navigation():
+        page.click("#sign-out")
     wait_until(page, "document.body.innerText.includes('You have not signed in.')")
     page.goto(page.url.replace("settings", "report/radio1"))
     assert "/sign-in" in page.url

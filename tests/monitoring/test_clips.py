@@ -115,7 +115,7 @@ def test_a_clip_is_as_long_as_allowed_and_in_opus(tmp_path: Path, toy_bundle: Pa
     run(config)
     ready = [clip for clip in clips(config) if clip.stage == "ready"]
     assert [round(clip.end - clip.t, 1) for clip in ready] == [2.0] * len(ready)
-    assert len(ready) == 3
+    assert len(ready) == 3, clips(config)
     assert all(clip.complete for clip in ready)
     samples, rate = soundfile.read(tmp_path / "clips" / ready[0].file, dtype="float32")
     assert len(samples) / rate == pytest.approx(2, abs=0.05)
