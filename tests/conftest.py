@@ -1,6 +1,7 @@
 """What several test modules need: where shared data is, and a small bundle."""
 
 import gc
+import os
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -166,6 +167,14 @@ def pytest_collection_finish() -> None:
     keep_freed_memory()
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Takes the group from the name of a test that a worker has run. With it, `--last-failed` finds
+    none of them again, and runs all tests."""
+    if "PYTEST_XDIST_WORKER" not in os.environ and "@" in report.nodeid.rpartition("]")[2]:
+        report.nodeid = report.nodeid.rpartition("@")[0]
 
 
 @pytest.fixture(scope="session", autouse=True)
