@@ -23,9 +23,9 @@ from support.web_server import serving
 MAX_GROWTH = 500_000
 SONG = 240
 """Length of a song in seconds."""
-MOODS = ("meditative", "energetic", "dark", "uplifting", "soft", "party")
+MOODS = ("calm", "energetic", "dark", "happy", "tender", "party")
 GENRES = ("ambient", "techno", "classical", "pop", "rock", "jazz")
-INSTRUMENTS = ("piano", "drums", "strings", "guitar", "synth", "vocals")
+INSTRUMENTS = ("piano", "drums", "strings", "guitar", "synth", "violin")
 
 
 def play(stage: Stage, second: int) -> None:
