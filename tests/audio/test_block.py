@@ -61,9 +61,8 @@ def test_a_tone_keeps_its_pitch_level_and_time(a: int, b: int) -> None:
 def test_agrees_with_scipy() -> None:
     from scipy import signal
 
-    x = signal.resample_poly(music(1.0, 24000), 1, 2).astype(
-        np.float32
-    )  # nothing at the band's edge
+    # Nothing at the band's edge:
+    x = signal.resample_poly(music(1.0, 24000), 1, 2).astype(np.float32)
     ours = pieces(Resampler(12000, 48000), x, [100])
     theirs = signal.resample_poly(x, 4, 1)
     assert np.corrcoef(ours, theirs)[0, 1] > 0.999

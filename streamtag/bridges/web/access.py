@@ -42,7 +42,13 @@ PATHS_WITH_TOKEN = ("/events", "/ws")
 """Paths, and what is below them, that take the token as a parameter: what reads them in a browser
 cannot set headers. Elsewhere it would end up in the logs of proxies and in histories."""
 CHANGING_PATHS = (
-    *("/api/session", "/api/control", "/sign-in", "/sign-out", "/control", "/alerts", "/settings"),
+    "/api/session",
+    "/api/control",
+    "/sign-in",
+    "/sign-out",
+    "/control",
+    "/alerts",
+    "/settings",
 )
 """Where requests change something."""
 PAGE_HEADER = "Streamtag-Request"
