@@ -12,8 +12,9 @@ DEFAULT_MODEL = "general-2.pt"
 KNOWN_CHECKSUMS = frozenset(
     {
         "093a0947b12aaf0524e63e35e03facd2f94c0401ee79849ff7fe1721b2bfdc06",  # general-1
-        "85846f5d627829eb90a6d1dbb33e7ec5abd97b3f5b7a0a6d1db2e0b110599820",  # general-2
-        "e3db56cf35310b23869579d8336bd387f1ae9ba76ae3556d29314f0e0cdcdd76",  # general-2-free
+        "717edea394593ebcfc9c2238cbe1135b726c9c63ae7e27911e94664fa6e00dce",  # general-2
+        "99caa1cbdcbc95e74b9a4d6d1a6b724ee18d793fa86c188d5118dbded8950f11",  # general-2-small
+        "df87a3375f72d61a65e6af5c834175865796999493f5d62e3e01df8801794b8c",  # general-2-free
         "f4d2109f9391dd98c6e9346813841e2c9b93136dc8143860a8e81a3cf2607b80",  # instruments-1
     }
 )

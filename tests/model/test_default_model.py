@@ -59,13 +59,28 @@ def arousal_and_valence(tagger: Tagger, path: Path) -> tuple[float, float]:
     return float(arousal), float(valence)
 
 
-def test_it_is_small_and_its_table_is_of_this_very_file(tagger: Tagger) -> None:
-    path = default_bundle()
+BUNDLES = sorted(default_bundle().parent.glob("*.pt"))
+
+
+@pytest.mark.parametrize("path", BUNDLES, ids=[path.stem for path in BUNDLES])
+def test_a_bundle_is_small_and_its_table_is_of_this_very_file(path: Path) -> None:
     table = (ROOT / "models" / "README.md").read_text(encoding="utf-8")
     assert path.stat().st_size <= 8_000_000
     assert checksum(path) in table
     assert f"{path.stat().st_size:,}" in table
-    assert tagger.card.name == path.stem
+    assert Tagger.load(path, "cpu").card.name == path.stem
+
+
+def test_the_small_one_has_the_same_tags_and_hears_each_second_once(tagger: Tagger) -> None:
+    card = Tagger.load(default_bundle().with_name("general-2-small.pt"), "cpu").card
+    assert card.tags == tagger.card.tags
+    assert card.dimensions == tagger.card.dimensions
+    assert card.categories == tagger.card.categories
+    assert not {"singing", "speech", "music"} & set(card.off_by_default)
+    assert card.hop_seconds <= 2.0
+    assert card.trunk is not None
+    assert (card.trunk.right, card.trunk.short) == (0, 0)  # no segment overlaps another one
+    assert card.trunk.stride == card.hop_frames
 
 
 def test_it_answers_after_a_second_and_then_every_two(tagger: Tagger) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from streamtag.audio.front_end import frames_of
 from streamtag.errors import RecipeError
@@ -17,10 +18,12 @@ from streamtag.train.distillation.long_programme import LongProgrammes, Programm
 from streamtag.train.distillation.mixing import LabelledTrack, SoundMaterial
 from streamtag.train.distillation.programme import ProgrammeWindows
 from streamtag.train.evaluation.metrics import rank_correlation
+from streamtag.train.nets.dimensions import with_dimensions
 from streamtag.train.nets.efficientat import StreamedEfficientAt
 from streamtag.train.nets.model import model_of
 from streamtag.train.nets.net import past_windows
 from streamtag.train.recipes.file import load_recipe
+from streamtag.train.training.embedded import embedded_windows
 from streamtag.train.training.predictions import cross_entropy
 
 RECIPE = load_recipe("general-2")
@@ -223,6 +226,40 @@ class TestStreamedEfficientAt:
             scales=(32, 96), attention=2, taught=4,
         )  # fmt: skip
         return made.eval()
+
+    def test_a_head_alone_learns_from_embeddings(self) -> None:
+        torch.manual_seed(1)
+        net = StreamedEfficientAt(8, window_frames=960, segment_frames=192, taught=4)
+        model = model_of(net, 4, 128, n_dimensions=2)
+        labels = np.zeros((80, N_TARGETS), np.float32)
+        known = np.eye(4, dtype=np.float32)[[0, 1, 3, 0]]
+        mixtures = [(np.stack([noise(9.6, 1.0)] * 4).astype(np.float16), known)]
+        material = SoundMaterial(
+            [LabelledTrack((noise(30, 1.0),), labels)], mixtures, [noise(12, 0.1)], []
+        )
+        source = LongProgrammes(
+            material, TAGS[:4], RECIPE.features, 960, 2, (1.0, 0.0, 0.0, 0.0),
+            frames=2880, segment=192, stride=192,
+        )  # fmt: skip
+        samples = embedded_windows(model, source, 2, lambda *_: None)
+        drawn = samples.sample(0, 0, np.random.default_rng(1))
+        assert drawn.frames.shape == (16, 5, 384)
+        assert drawn.targets.shape[0] == 16
+        assert samples.mixtures is not None
+        assert len(samples.mixtures.targets) == 4
+        np.testing.assert_array_equal(samples.mixtures.targets[:, :4], known)
+        before = model.trunk(torch.zeros(1, 960, 128))
+        model.train()
+        frames, targets = (torch.from_numpy(x)[None] for x in (drawn.frames, drawn.targets))
+        model.loss(frames, targets, None, with_dimensions(cross_entropy, 4)).backward()
+        learned = {name for name, p in net.named_parameters() if p.grad is not None}
+        assert "dense.weight" in learned
+        assert not any(name.startswith("base.features") for name in learned)
+        torch.testing.assert_close(model.eval().trunk(torch.zeros(1, 960, 128)), before)
+
+    def test_data_without_programmes_has_no_embeddings(self) -> None:
+        with pytest.raises(RecipeError, match="embedded: expected a net with a trunk"):
+            embedded_windows(model_of(nn.Identity(), 3, 8), None, 2, print)  # type: ignore[arg-type]
 
     def test_every_moment_of_a_programme_has_the_window_that_ends_there(
         self, attentive: StreamedEfficientAt

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from support.toy_training import toy_training as prepared
 
 from streamtag.errors import RecipeError
 from streamtag.train.data.loader import BatchShare, Loader
+from streamtag.train.data.samples import TrainingSample
 from streamtag.train.nets.model import Model, new_model
 from streamtag.train.recipes.recipe import Recipe
 from streamtag.train.run_folder import result
@@ -191,6 +193,47 @@ def test_the_best_is_reloaded_for_the_next_stage(
     assert not all(torch.allclose(kept[3][k], kept[2][k], atol=1e-6) for k in weights)
 
 
+class Programmes(ToySamples):
+    """Windows that are programmes of one moment, and mixtures as well."""
+
+    def mixtures(self) -> Iterator[TrainingSample]:
+        rows = zip(self.frames, self.targets, strict=True)
+        return (TrainingSample(frames, targets) for frames, targets in rows)
+
+
+EMBEDDED = (
+    'net.name="efficientat-stream"', "net.segment_frames=16", "net.stride_frames=8",
+    "net.scales=[16,32]", "augment.band_masks=0", "fit.select=last",
+    "fit.stages=[{epochs=1,lr=1e-3},{epochs=1,lr=1e-2,embedded=20}]",
+)  # fmt: skip
+
+
+def test_a_stage_teaches_the_head_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[dict[str, torch.Tensor]] = []
+    real = fit.validate
+
+    def noted(t: fit.Training) -> dict[str, object]:
+        kept.append(cpu_weights(t.model))
+        return real(t)
+
+    monkeypatch.setattr(fit, "validate", noted)
+    changes = (*EMBEDDED, "fit.swa_start=1", "fit.swa_every=1")
+    _, found = toy_fit(toy_recipe(*changes), tmp_path, train_set=Programmes(24, 1))
+    before, after = kept
+    name = "net.dense.weight"
+    mean = (before[name] + after[name]) / 2
+    torch.testing.assert_close(found.members[-1][name], mean)
+    changed = {k for k in before if not torch.equal(before[k], after[k])}
+    assert {"net.dense.weight", "net.base.classifier.2.weight"} <= changed
+    assert not [k for k in changed if k.startswith("net.base.features")]
+    assert all(np.isfinite(line["loss"]) for line in log_of(tmp_path))
+
+
+def test_windows_without_programmes_cannot_teach_the_head_alone(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="embedded: expected a net with a trunk"):
+        toy_fit(toy_recipe(*EMBEDDED), tmp_path)
+
+
 def test_epochs_that_differ_in_the_fourth_digit_are_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,13 +337,27 @@ def test_batch_statistics_are_those_of_the_new_weights(tmp_path: Path) -> None:
     samples = ToySamples(64, 1)
     model = new_model(recipe, 3)
     batches = list(Loader(samples, recipe, plain=True).epoch(0))
-    twin = with_statistics(model, cpu_weights(model), batches)
+    twin = with_statistics(model, cpu_weights(model), batches, 32)
     norm, before = twin.get_submodule("net.norm"), model.get_submodule("net.norm")
     with torch.no_grad():
         heard = twin.net.stem(torch.from_numpy(samples.frames).unsqueeze(1))  # type: ignore[operator]
     torch.testing.assert_close(norm.running_mean, heard.mean(dim=(0, 2, 3)), rtol=1e-3, atol=1e-4)
     assert before.running_mean.abs().max() == 0
     assert norm.momentum == before.momentum
+
+
+def test_batch_statistics_of_programmes_are_those_of_the_window_at_their_end(
+    tmp_path: Path,
+) -> None:
+    recipe, samples = toy_recipe("fit.batch_size=64"), ToySamples(64, 1)
+    model, known = new_model(recipe, 3), ToySamples(64, 1)
+    samples.frames = np.concatenate([9 + samples.frames[:, :20], samples.frames], axis=1)
+    found = []
+    for some in (samples, known):
+        batches = Loader(some, recipe, plain=True).epoch(0)
+        twin = with_statistics(model, cpu_weights(model), batches, 32)
+        found.append(twin.get_submodule("net.norm").running_mean)
+    torch.testing.assert_close(found[0], found[1])
 
 
 def test_snapshots_are_averaged_with_the_best(tmp_path: Path) -> None:
@@ -339,6 +396,29 @@ def test_positives_weigh_more_where_they_are_rare(tmp_path: Path) -> None:
         assert float(criterion(logits, one)) - base == pytest.approx(
             (weight - 1) * np.log(2) / 3, rel=1e-4
         )
+
+
+def test_logits_of_soft_targets_keep_the_order_of_small_probabilities(tmp_path: Path) -> None:
+    plain, both = (criterion_of(prepared(toy_recipe(change), tmp_path / change))
+                   for change in ("fit.logit_weight=0", "fit.logit_weight=0.5"))  # fmt: skip
+    soft, unknown = torch.tensor([[0.001, 0.01, 0.6]]), float("nan")
+    assert float(both(torch.logit(soft), soft)) == pytest.approx(float(plain(soft.logit(), soft)))
+    wrong = torch.logit(soft.flip(1))
+    assert float(both(wrong, soft) - plain(wrong, soft)) == pytest.approx(
+        0.5 * (2 * (7.312 - 0.5) + 0) / 3, rel=1e-3
+    )
+    pull = []
+    for criterion in (plain, both):
+        logits = torch.tensor([[-3.0, -3.0, 0.0]], requires_grad=True)
+        criterion(logits, soft).backward()
+        assert logits.grad is not None
+        pull.append(logits.grad[0, 0] / logits.grad[0, 2].abs())
+    assert pull[1] > 2 * pull[0]
+    for certain in ([0.0, 1.0, 0.0], [1.0, unknown, 0.0]):  # the truth has no logits
+        truth, said = torch.tensor([certain]), torch.tensor([[-20.0, 3.0, 9.0]])
+        assert float(both(said, truth)) == float(plain(said, truth))
+    extreme = torch.tensor([[1e-9, 1 - 1e-7, 0.5]])  # no further than a sure yes or no
+    assert torch.isfinite(both(torch.tensor([[-40.0, 40.0, 0.0]]), extreme))
 
 
 def test_every_window_comes_once_per_epoch_in_another_order() -> None:

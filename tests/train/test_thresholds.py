@@ -219,6 +219,21 @@ def test_sounds_without_any_tag_seldom_reach_a_threshold() -> None:
         assert (probabilities[100:] >= on).mean() <= share + 0.01
 
 
+def test_kinds_of_sound_are_neither_missed_nor_held() -> None:
+    truth = np.repeat(np.array([[1.0], [0.0]], np.float32), 100, axis=0)
+    scores = np.concatenate([np.linspace(0.2, 1, 100), np.linspace(0, 0.25, 99), [0.6]])[:, None]
+    rules = dataclasses.replace(RULES, beta=0.1, off_ratio=0.2)
+    both = choose_thresholds(("rock", "speech"), *(np.tile(x, 2) for x in (truth, scores)), rules)
+    assert both.on[0] > 0.6 > 0.3 > both.on[1] > 0.2
+    assert both.off[0] == pytest.approx(0.2 * both.on[0], rel=1e-3)
+    assert both.off[1] == pytest.approx(0.7 * both.on[1], rel=1e-3)
+    wide = dataclasses.replace(rules, beta=2.0, off_ratio=0.8)
+    rock, speech = choose_thresholds(
+        ("rock", "speech"), np.tile(truth, 2), np.tile(scores, 2), wide
+    ).off
+    assert rock == speech
+
+
 def test_a_threshold_is_never_where_drift_would_hold_it() -> None:
     targets = np.array([[1.0, 0.0], [1.0, 0.0]], np.float32)
     found = choose_thresholds(

@@ -5,6 +5,7 @@ instruments, noise and speech, silence. Someone may speak over the music for a w
 learns from it learns what to remember of its window, and when to forget it.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,6 +91,16 @@ class LongProgrammes(ProgrammeWindows):
             rows.append(self._hush(power[end - self._segment : end], targets))
         frames = np.log(np.maximum(power, 0) + self._offset).astype(np.float32)
         return TrainingSample(frames, np.stack(rows))
+
+    def mixtures(self) -> Iterator[TrainingSample]:
+        """Every mixture of instruments, whose targets hold for all of its window."""
+        for frames, known in self._material.mixtures:
+            for own, tags in zip(frames, known, strict=True):
+                targets = self._nothing(np.nan)
+                targets[: len(self.tags)] = tags
+                yield TrainingSample(
+                    own.astype(np.float32), self._with_silence(self._power(own), targets)
+                )
 
     def truth(self) -> np.ndarray:
         """Targets of all moments of some programmes, (n, n_tags) float32."""

@@ -142,8 +142,6 @@ def _sets_by_evidence(
     labels = {k.item.name: labeller.labels(scores[k.item.name], k) for k in known}
     if not hasattr(NETS.get(recipe.net.name), "begin_dense"):
         labels = {name: rows[:, : len(tags) + 3] for name, rows in labels.items()}
-    if want.student_of:
-        learn_from(Path(want.student_of), labels, known, tags, cache, report)
     frames = FeatureCache(
         cache, recipe.features, BroadcastChain(recipe.augment) if variants else None
     )
@@ -308,34 +306,6 @@ def learned_labels(
         labeller.combination.table([tag.tag for tag in vocabulary]) + "\n", encoding="utf-8"
     )
     return [*recorded, *rendered], labeller, scores
-
-
-def learn_from(
-    bundle: Path,
-    labels: Mapping[str, np.ndarray],
-    known: Sequence[KnownItem],
-    tags: tuple[str, ...],
-    cache: Path,
-    report: ProgressCallback,
-) -> None:
-    """Replaces the labels of tags and dimensions by the outputs of a bundle; in place.
-
-    Raises:
-        BundleError: it cannot be used.
-        RecipeError: it has other tags.
-    """
-    tagger = Tagger.load(bundle, "auto")
-    if tagger.card.tags != tags:
-        raise RecipeError(f"distil.student_of: expected the tags of the recipe, got {bundle}'s")
-    hops, n_tags = {bundle.stem: tagger.card.hop_seconds}, len(tags)
-    for i, one in enumerate(known):
-        heard = teacher_scores({bundle.stem: tagger}, one.item, hops, cache / "opinions")
-        rows = labels[one.item.name]
-        said = heard[bundle.stem].at(np.arange(len(rows)) * LABEL_STEP)
-        rows[:, :n_tags] = said[:, :n_tags]
-        if tagger.card.dimensions and np.isnan(one.valence):
-            rows[:, n_tags : n_tags + 2] = said[:, n_tags : n_tags + 2]
-        report("answers", i + 1, len(known))
 
 
 def fixed_programme(source: ProgrammeWindows, count: int, seed: int) -> PreparedWindows:

@@ -18,6 +18,8 @@ RARE = 0.25
 """The lower limit of a rare tag is this share of its prior, because its probabilities are small."""
 SOUND_KINDS = ("speech", "music", "silence")
 """Tags that name the kind of sound and not a property of the music."""
+KIND_OFF_RATIO = 0.7
+"""The least off threshold of such a tag, relative to its on threshold."""
 DIGITS = 4
 """Significant digits of a threshold in a card."""
 
@@ -122,8 +124,11 @@ def choose_thresholds(
 ) -> DecisionThresholds:
     """On thresholds by the recipe's rule, but high enough for sounds that have none of the tags.
 
-    The engine switches on at a threshold, the rules decide above it. So the next larger number of
-    `DIGITS` digits is used. Off thresholds have a fixed ratio to them.
+    For `SOUND_KINDS`, precision never counts more than recall: nobody disputes what is speech, and
+    it should not be missed. Nor may it stay on in music, where its probability is low and not
+    nothing, so these tags switch off at `KIND_OFF_RATIO` or more. The engine switches on at a
+    threshold, the rules decide above it, so the next larger number of `DIGITS` digits is used. Off
+    thresholds have a fixed ratio to them.
 
     Args:
         tags: names of the columns.
@@ -133,15 +138,19 @@ def choose_thresholds(
     """
     found = areas(targets, probabilities)
     best = rule_thresholds(targets, probabilities, rules.rule, rules.beta)
+    kinds = np.isin(tags, SOUND_KINDS)
+    even = rule_thresholds(targets, probabilities, rules.rule, max(1, rules.beta))
+    best = np.where(kinds, even, best)
     if rules.stray_share < 1:
         stray = stray_thresholds(tags, targets, probabilities, rules.stray_share)
         best = np.maximum(best, stray)
     lowest = np.fmin(LOWEST, RARE * found.prior)  # LOWEST where the prior is unknown
     on = [_on_threshold(*pair) for pair in zip(best.tolist(), lowest.tolist(), strict=True)]
+    ratio = np.where(kinds, max(KIND_OFF_RATIO, rules.off_ratio), rules.off_ratio).tolist()
     f = np.nan_to_num(rates(targets, probabilities >= np.array(on)).f).tolist()
     return DecisionThresholds(
         on=tuple(on),
-        off=tuple(_rounded(threshold * rules.off_ratio) for threshold in on),
+        off=tuple(_rounded(high * part) for high, part in zip(on, ratio, strict=True)),
         f1=tuple(f),
         off_by_default=tuple(
             tag

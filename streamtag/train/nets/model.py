@@ -160,13 +160,16 @@ class Model(nn.Module):
         """The training loss of one batch.
 
         Args:
-            frames: (n, window_frames, width).
-            targets: (n, n_tags) in [0, 1], or NaN; with dimensions, `nets.dimensions` says what
-                comes after them.
+            frames: (n, window_frames, width), or (n, m, columns, size) embeddings of windows, from
+                which the head alone learns.
+            targets: (n, n_tags), or (n, m, n_tags), in [0, 1], or NaN; with dimensions,
+                `nets.dimensions` says what comes after them.
             side: (n, n_side) values beside the frames, or None.
             criterion: of logits and targets.
         """
         net: Any = self.net
+        if frames.dim() == 4:
+            return criterion(net.logits_of(frames.flatten(0, 1)), targets.flatten(0, 1))
         scaled = (frames - self.mean) / self.scale
         if hasattr(net, "losses"):
             return cast(Tensor, net.losses(scaled, targets, criterion))

@@ -222,9 +222,6 @@ class Distil:
     do not matter."""
     mixtures: Natural = 4000
     """Training windows mixed from the stems of `instruments`; with `evidence`."""
-    student_of: str = ""
-    """A bundle with the same vocabulary: what it says of the recordings are their labels, instead
-    of what the teachers say; with `evidence`."""
     rated: Natural = 0
     """Renderings of each clip that people have judged the mood of; with `evidence`."""
     programme_seconds: NotNegative = 0.0
@@ -360,6 +357,9 @@ class Stage:
     plateau_patience: int = 5
     step_decay: float = 0.0
     """lr / (1 + step_decay · steps of this stage) (Keras' decay; P3, section 6)."""
+    embedded: int = 0
+    """Only the head learns, from the embeddings of so many programmes, computed once; 0 means that
+    the whole net learns."""
     patience: int = 0
     """The stage ends after so many epochs without a better score; 0 means never."""
     reload_best: bool = False
@@ -403,6 +403,8 @@ class Fit:
     """Epochs between two that go into the mean."""
     snapshots: int = 0
     """The bundle averages the best epoch and so many of the last means (P4, 7.5)."""
+    logit_weight: NotNegative = 0.0
+    """Weight of the distance of logits from those of soft targets, beside the cross-entropy."""
     normalise: bool = False
     """Bands are scaled to mean 0 and deviation 1 over the training set."""
 

@@ -28,13 +28,14 @@ from streamtag.train.evaluation.metrics import HALF, macro, per_tag
 from streamtag.train.nets.dimensions import with_dimensions
 from streamtag.train.nets.model import Criterion, Model, selection_model
 from streamtag.train.progress import MEASURES, TrainingProgress
-from streamtag.train.recipes.recipe import Recipe, Schedule, Stage, Task
+from streamtag.train.recipes.recipe import Augment, Recipe, Schedule, Stage, Task
 from streamtag.train.run_folder import Plateau, Run, RunFolder, Weights
 from streamtag.train.training.distributed import (
     broadcast_from_first,
     distributed_module,
     largest_of_all,
 )
+from streamtag.train.training.embedded import embedded_windows
 from streamtag.train.training.interrupt import InterruptFlag
 from streamtag.train.training.memory import (
     Accumulation,
@@ -43,7 +44,12 @@ from streamtag.train.training.memory import (
     split_batch,
     step_memory,
 )
-from streamtag.train.training.predictions import cross_entropy, predict, reconstruction_loss
+from streamtag.train.training.predictions import (
+    cross_entropy,
+    predict,
+    reconstruction_loss,
+    with_logit_loss,
+)
 from streamtag.train.training.schedule import learning_rate, make_optimizer
 
 CHECKPOINT_SECONDS = 300.0
@@ -109,10 +115,10 @@ def fit(training: Training) -> FitResult:
     if not is_done(training):
         set_accumulation(training, module)
     step = distributed_module(module, share, training.device)
-    loader, board = training.loader, CurveWriter(folder.path, run.epoch)
+    board = CurveWriter(folder.path, run.epoch)
     _begin_progress(training)
     with training.interrupt:
-        _run_stages(training, step, loader, board, state)
+        _run_stages(training, step, board, state)
     board.close()
     if share.rank == 0:
         _draw_curves(training)
@@ -122,7 +128,6 @@ def fit(training: Training) -> FitResult:
 def _run_stages(
     training: Training,
     step: nn.Module,
-    loader: Loader,
     board: CurveWriter,
     state: dict[str, Any] | None,
 ) -> None:
@@ -132,7 +137,7 @@ def _run_stages(
     while not is_done(training):
         number, stage = run.stage, recipe.fit.stages[run.stage]
         optimizer = _stage_optimizer(training, stage, state, optimizer)
-        state = None
+        state, loader = None, _stage_loader(training, stage)
         while run.stage == number and not _is_over(training):
             began = time.monotonic()
             loss, rate = run_epoch(training, step, optimizer, stage, loader)
@@ -264,6 +269,8 @@ def plan_accumulation(training: Training, module: nn.Module) -> Accumulation:
 def criterion_of(training: Training) -> Criterion:
     """The loss of tags, and of dimensions if the recipe has some."""
     of_tags = _tag_criterion(training)
+    if training.recipe.fit.logit_weight:
+        of_tags = with_logit_loss(of_tags, training.recipe.fit.logit_weight)
     if training.model.n_dimensions:
         return with_dimensions(of_tags, training.model.n_tags)
     return of_tags
@@ -355,7 +362,7 @@ def update_average(training: Training) -> dict[str, Any]:
     run.mean = running_mean(run.mean, run.averaged, cpu_weights(training.model))
     run.averaged += 1
     whole = Loader(training.train_set, training.recipe, workers=training.workers, plain=True)
-    twin = with_statistics(training.model, run.mean, whole.epoch(0))
+    twin = with_statistics(training.model, run.mean, whole.epoch(0), training.recipe.window_frames)
     run.snapshots = [*run.snapshots, cpu_weights(twin)][-max(1, fit.snapshots) :]
     if training.validation is None or training.recipe.task is Task.RECONSTRUCT:
         return {}
@@ -400,6 +407,22 @@ def _stage_optimizer(
     if stage.rewind:
         training.run.counted = training.run.best_counted
     return optimizer
+
+
+def _stage_loader(training: Training, stage: Stage) -> Loader:
+    """The batches of a stage; those of a head alone are made by the trunk as it is now, and changes
+    to the frames of batches do not apply to them.
+
+    Raises:
+        RecipeError: the data has no programmes, or the net no trunk.
+    """
+    if not stage.embedded:
+        return training.loader
+    windows = embedded_windows(
+        training.model, training.train_set, stage.embedded, training.progress.prepared
+    )
+    unchanged = dataclasses.replace(training.recipe, augment=Augment())
+    return Loader(windows, unchanged, training.share, training.workers)
 
 
 def _advance(run: Run, stage: Stage) -> None:
@@ -508,10 +531,13 @@ def running_mean(mean: Weights, averaged: int, new: Weights) -> Weights:
     }
 
 
-def with_statistics(model: Model, weights: Weights, batches: Iterable[Batch]) -> Model:
+def with_statistics(
+    model: Model, weights: Weights, batches: Iterable[Batch], window_frames: int
+) -> Model:
     """A copy of the model with other weights and batch statistics measured with them.
 
-    Statistics are the cumulative average over all batches (Izmailov et al. 2018, section 3.2).
+    Statistics are the cumulative average over all batches (Izmailov et al. 2018, section 3.2); of
+    programmes, over the window at their end.
     """
     twin = copy.deepcopy(model)
     twin.load_state_dict(weights)
@@ -526,7 +552,7 @@ def with_statistics(model: Model, weights: Weights, batches: Iterable[Batch]) ->
         norm.train()
     with torch.no_grad():
         for batch in batches:
-            twin.logits(batch.frames.to(twin.temperature.device))
+            twin.logits(batch.frames[:, -window_frames:].to(twin.temperature.device))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     return twin.eval()

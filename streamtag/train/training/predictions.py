@@ -9,12 +9,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from streamtag.train.data.samples import Samples
-from streamtag.train.nets.model import Model
+from streamtag.train.nets.model import Criterion, Model
 
 BATCH_VALUES = 1 << 20 | 1 << 18
 """The approximate number of values in the frames of a batch."""
 LARGEST_LOGIT = 16.0
 """Logits are limited to this absolute value."""
+SOFT_LOGIT = 9.0
+"""The same of soft targets: beyond it they say no more than yes or no."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,29 @@ def cross_entropy(logits: Tensor, targets: Tensor, weight: Tensor | None = None)
     return functional.binary_cross_entropy_with_logits(
         logits[sure], targets[sure], pos_weight=weight
     )
+
+
+def with_logit_loss(criterion: Criterion, weight: float) -> Criterion:
+    """A criterion with the distance of logits from those of soft targets added to it.
+
+    Cross-entropy hardly sees the order of small probabilities; logits keep it (Ba and Caruana, "Do
+    deep nets really need to be deep?", 2014, section 2). Targets of 0 and 1 are truth, not soft.
+
+    Args:
+        criterion: of logits and targets, (n, n_tags) each.
+        weight: of the distance.
+    """
+
+    def both(logits: Tensor, targets: Tensor) -> Tensor:
+        loss = criterion(logits, targets)
+        soft = (targets > 0) & (targets < 1)
+        if not bool(soft.any()):
+            return loss
+        wanted = torch.logit(targets[soft]).clamp(-SOFT_LOGIT, SOFT_LOGIT)
+        said = logits[soft].clamp(-SOFT_LOGIT - 1, SOFT_LOGIT + 1)
+        return loss + weight * functional.smooth_l1_loss(said, wanted)
+
+    return both
 
 
 def _inputs(samples: Samples, rows: range, device: torch.device) -> tuple[Tensor, Tensor | None]:
