@@ -124,11 +124,12 @@ def choose_thresholds(
 ) -> DecisionThresholds:
     """On thresholds by the recipe's rule, but high enough for sounds that have none of the tags.
 
-    For `SOUND_KINDS`, precision never counts more than recall: nobody disputes what is speech, and
-    it should not be missed. Nor may it stay on in music, where its probability is low and not
-    nothing, so these tags switch off at `KIND_OFF_RATIO` or more. The engine switches on at a
-    threshold, the rules decide above it, so the next larger number of `DIGITS` digits is used. Off
-    thresholds have a fixed ratio to them.
+    The engine switches on at a threshold, the rules decide above it. So the next larger number of
+    `DIGITS` digits is used. Off thresholds have a fixed ratio to them.
+
+    `SOUND_KINDS` differ in two ways. Precision never counts more than recall, because what is
+    speech is certain and should not be missed. And they switch off at `KIND_OFF_RATIO` or more,
+    because the probability of speech is low in music, but not nothing: a lower one would hold it.
 
     Args:
         tags: names of the columns.

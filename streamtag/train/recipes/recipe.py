@@ -357,7 +357,7 @@ class Stage:
     plateau_patience: int = 5
     step_decay: float = 0.0
     """lr / (1 + step_decay · steps of this stage) (Keras' decay; P3, section 6)."""
-    embedded: int = 0
+    embedded: Natural = 0
     """Only the head learns, from the embeddings of so many programmes, computed once; 0 means that
     the whole net learns."""
     patience: int = 0
