@@ -14,7 +14,7 @@ import csv
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -69,8 +69,6 @@ LOUDEST = 0.9
 """Peak of the loudest judged piece."""
 SOUND_RATE = 32000
 """Hz of the noise and speech that is kept."""
-RENDERED = ("emopia/", "grooves/")
-"""Beginnings of the names of what was rendered, not recorded."""
 HARMLESS = {"noise": ("kind",), "speech": ("kind", "voice")}
 """Categories whose tags are no false events on a kind of sound."""
 
@@ -122,11 +120,13 @@ class Material:
     @cached_property
     def labelled(self) -> tuple[list[KnownItem], dict[str, np.ndarray]]:
         """The test recordings, and the combined teachers' soft labels (n, n_tags) along them."""
+        recipe = load_recipe("general-2")
+        assert recipe.distil is not None
+        recorded = replace(recipe.distil, rated=0, grooves=0, packages=False)
         known, labeller, scores = learned_labels(
-            load_recipe("general-2"), self.data, self.cache, self.report
+            replace(recipe, distil=recorded), self.data, self.cache, self.report
         )
-        recorded = [k for k in known if not k.item.name.startswith(RENDERED)]
-        test = [k for k in recorded if k.item.split == "test"]
+        test = [k for k in known if k.item.split == "test"]
         n_tags = len(self.vocabulary)
         labels = {k.item.name: labeller.labels(scores[k.item.name], k)[:, :n_tags] for k in test}
         return test, labels

@@ -3,6 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from streamtag.config.model_fit import bundle_of, display_names
 from streamtag.config.tuning import Tuning
 from streamtag.engine.mood import position_of
 from streamtag.engine.settings import TaggerSettings
-from streamtag.engine.smoothing import SwitchSettings
+from streamtag.engine.smoothing import Settled, SwitchSettings
 from streamtag.errors import BundleError, StreamtagError
 from streamtag.feed.client.stream_state import StreamStates
 from streamtag.feed.client.subscriber import Subscriber
@@ -169,10 +170,10 @@ class TagVocabulary:
 
     def switch_of(
         self, stream: str, tagger: str, tag: str, on: float | None = None
-    ) -> SwitchSettings:
-        """How one tag of a stream is switched, with times in nanoseconds and without smoothing.
+    ) -> tuple[Card, SwitchSettings]:
+        """A tagger, and how one of its tags is switched on a stream, as if others never were.
 
-        `on` replaces its on threshold.
+        Times are in nanoseconds, and nothing is smoothed. `on` replaces the tag's on threshold.
 
         Raises:
             ValueError: there is no such tagger or tag.
@@ -185,10 +186,11 @@ class TagVocabulary:
         own = self.config.stream(stream).tuning.get(tagger, Tuning()) if table else Tuning()
         if on is not None:
             own = Tuning(on_thresholds={tag: on}).over(own)
-        settings, i = self._settings(tagger, own, card), card.tags.index(tag)
-        (high, low), (_, on_times, off_times) = settings.thresholds(card), settings.times(card)
-        part = slice(i, i + 1)
-        return SwitchSettings(high[part], low[part], on_times[i] * 1e9, off_times[i] * 1e9)
+        settings = replace(self._settings(tagger, own, card), tags=(tag,))
+        _, on_times, off_times = settings.times(card)
+        settled = Settled.of(settings, card, 1e9)
+        thresholds = settings.thresholds(card)
+        return card, SwitchSettings(*thresholds, on_times * 1e9, off_times * 1e9, settled=settled)
 
     def _settings(self, tagger: str, own: Tuning, card: Card) -> TaggerSettings:
         tuning = own.over(self.config.taggers[tagger].tuning)

@@ -20,6 +20,11 @@ class LagPolicy(StrEnum):
     """The oldest windows are dropped and counted. Nothing is late: for live audio."""
 
 
+def _odds(p: np.ndarray) -> np.ndarray:
+    out: np.ndarray = p / (1 - p)
+    return out
+
+
 _TIMES = ("smoothing_seconds", "min_on_seconds", "min_off_seconds")
 
 
@@ -88,6 +93,23 @@ class TaggerSettings:
         enabled = set(enabled) - set(self.deny)
         high, low = np.array([self._pair(card, i, tag) for i, tag in enumerate(card.tags)]).T
         return np.where([tag in enabled for tag in card.tags], high, math.inf), low
+
+    def settled_thresholds(self, card: Card) -> tuple[np.ndarray, np.ndarray]:
+        """The thresholds of tags that have settled, (n_tags,) each.
+
+        Where a threshold is not the card's, this one's odds change in the same proportion.
+
+        Raises:
+            ConfigError: as `thresholds` does.
+        """
+        high, low = self.thresholds(card)
+        if card.settling is None:
+            return high, low
+        near_on, near_off = np.array(card.on_thresholds), np.array(card.off_thresholds)
+        may, wider = np.isfinite(high), np.array(card.settling.on_thresholds)
+        on = _odds(wider) / _odds(near_on) * _odds(np.where(may, high, near_on))
+        off = np.array(card.settling.off_thresholds) / near_off * low
+        return np.where(may, on / (1 + on), high), off
 
     def _check_names(self, card: Card, enabled: Iterable[str]) -> None:
         timed = [tag for tag, times in self.tag.items() if times]

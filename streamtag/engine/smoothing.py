@@ -1,5 +1,9 @@
 """From probabilities to switches: exponential smoothing, and hysteresis with minimum times.
 
+What plays changes at once, and is then the same for minutes. So a stream may have two pairs of
+thresholds: near ones for a while after a change, so that new tags come and old ones go at once, and
+wider ones when its tags have settled, so that they stay.
+
 A bank keeps a few numbers per tag for all streams of one tagger, a row for each stream, and takes
 a window of many streams at once. Positions are sample indices at a stream's own rate, so that
 times do not depend on the hop.
@@ -11,11 +15,43 @@ from typing import NamedTuple
 
 import numpy as np
 
+from streamtag.engine.settings import TaggerSettings
+from streamtag.model.card import Card
+
+SLOW_SECONDS = 3.0
+"""Time constant of the average that tells whether what plays has changed."""
 _TOLERANCE = 0.95
 """A tag has stayed beyond a threshold long enough after this share of the minimum time. A hop is a
 whole number of frames, so half a second may be asked of windows that come every 0.49 s."""
 _MAX_WEIGHTS = 64
 """Number of distances of windows whose weights are cached. Most streams have one or two."""
+
+
+class Settled(NamedTuple):
+    """How the tags of a stream switch once they have settled. Times are in samples of the stream.
+
+    A change is a window at which the smoothed probabilities differ from their slower average by
+    more than `change`, on the mean over all tags.
+    """
+
+    high: np.ndarray
+    """(n_tags,) switch-on thresholds."""
+    low: np.ndarray
+    """(n_tags,) switch-off thresholds."""
+    change: float
+    after: float
+    """How long after a change the tags count as settled."""
+    slow: float
+    """Time constant of the slower average."""
+
+    @classmethod
+    def of(cls, settings: TaggerSettings, card: Card, rate: float) -> "Settled | None":
+        """Those of a card with the settings of a stream of `rate` Hz; None if it has none."""
+        if card.settling is None:
+            return None
+        high, low = settings.settled_thresholds(card)
+        change, after = card.settling.change, _TOLERANCE * rate * card.settling.seconds
+        return cls(high, low, change, after, rate * SLOW_SECONDS)
 
 
 class SwitchSettings:
@@ -31,6 +67,7 @@ class SwitchSettings:
         min_on: how long a probability must stay at `high` or above; one number, or per tag.
         min_off: how long it must stay below `low`; one number, or per tag.
         smoothing: time constant of the low-pass; one number, or per tag; 0 for none.
+        settled: thresholds after a while without a change; None for the same at all times.
     """
 
     def __init__(
@@ -40,29 +77,36 @@ class SwitchSettings:
         min_on: float | np.ndarray = 0.0,
         min_off: float | np.ndarray = 0.0,
         smoothing: float | np.ndarray = 0.0,
+        settled: Settled | None = None,
     ) -> None:
-        if high.shape != low.shape or high.ndim != 1 or not np.all((low > 0) & (low <= high)):
-            raise ValueError(f"hysteresis: expected 0 < low <= high per tag, got {low} and {high}")
+        later = Settled(high, low, math.inf, 0.0, 0.0) if settled is None else settled
+        for on, off in ((high, low), (later.high, later.low)):
+            if on.shape != off.shape or on.ndim != 1 or not np.all((off > 0) & (off <= on)):
+                raise ValueError(f"hysteresis: expected 0 < low <= high per tag, got {off}, {on}")
         values, which = np.unique(np.broadcast_to(smoothing, high.shape), return_inverse=True)
         if not (np.isfinite(values).all() and values.min() >= 0):
             raise ValueError(f"smoothing: expected at least 0, got {smoothing}")
-        self.high, self.low = high, low
+        self.high, self.low, self.settled = high, low, later
         self.needed_on, self.needed_off = _TOLERANCE * min_on - 1, _TOLERANCE * min_off - 1
-        self._time_constants, self._which = values.tolist(), which.reshape(-1)
-        self._weights: dict[int, np.ndarray] = {}
+        self._times, self._which = values.tolist(), which.reshape(-1)
+        self._weights: dict[int, tuple[np.ndarray, float]] = {}
 
-    def weights(self, samples: int) -> np.ndarray:
-        """(n_tags,) weights of the new values in a moving average, after `samples`.
+    def weights(self, samples: int) -> tuple[np.ndarray, float]:
+        """The weights of new values in the moving averages, after `samples`: (n_tags,) in the
+        smoothing, and one in the slower average.
 
         A first-order low-pass: after the time constant a step has been followed to 1 - 1/e.
         """
         if (known := self._weights.get(samples)) is None:
             if len(self._weights) >= _MAX_WEIGHTS:
                 self._weights.clear()
-            taus = self._time_constants
-            alphas = [-math.expm1(-samples / tau) if tau else 1.0 for tau in taus]
-            known = self._weights[samples] = np.array(alphas)[self._which]
+            *alphas, slow = (_weight(samples, t) for t in (*self._times, self.settled.slow))
+            known = self._weights[samples] = np.array(alphas)[self._which], slow
         return known
+
+
+def _weight(samples: int, time_constant: float) -> float:
+    return -math.expm1(-samples / time_constant) if time_constant else 1.0
 
 
 class Switch(NamedTuple):
@@ -94,12 +138,16 @@ class SwitchBank:
     _pending_end: np.ndarray
     _high: np.ndarray
     _low: np.ndarray
+    _settled_high: np.ndarray
+    _settled_low: np.ndarray
+    _slow: np.ndarray  # the slower average
     _needed_on: np.ndarray
     _needed_off: np.ndarray
 
     def __init__(self, n_tags: int) -> None:
         self._n_tags, self._ones = n_tags, np.ones(n_tags)
-        self._settings: list[SwitchSettings | None] = []  # by row, as the next two
+        self._settings: list[SwitchSettings | None] = []  # by row, as the next three
+        self._changed: list[int] = []  # end of the window of the last change
         self._ends: list[int | None] = []  # of the newest window; None before the first
         self._free: list[int] = []
 
@@ -146,9 +194,11 @@ class SwitchBank:
         """
         # A slice makes views, which a single stream gets three times as fast.
         index = slice(rows[0], rows[0] + 1) if len(rows) == 1 else np.array(rows)
-        smoothed = self._smooth(rows, index, probabilities, ends)
+        smoothed, settled = self._smooth(rows, index, probabilities, ends)
         on: np.ndarray = self._on[index]
-        beyond = np.where(on, smoothed < self._low[index], smoothed >= self._high[index])
+        high = np.where(settled, self._settled_high[index], self._high[index])
+        low = np.where(settled, self._settled_low[index], self._low[index])
+        beyond = np.where(on, smoothed < low, smoothed >= high)
         for i, tags in only.items():
             beyond[i] &= tags
         begins = beyond & ~self._pending[index]
@@ -179,6 +229,8 @@ class SwitchBank:
             What goes off at sample `at`, because it may not be on any more.
         """
         changed = (settings.high != self._high[row]) | (settings.low != self._low[row])
+        changed |= settings.settled.high != self._settled_high[row]
+        changed |= settings.settled.low != self._settled_low[row]
         self._set(row, settings)
         self._pending[row, changed] = False
         disabled = np.flatnonzero(self._on[row] & np.isinf(settings.high)).tolist()
@@ -186,7 +238,7 @@ class SwitchBank:
 
     def restart(self, row: int) -> None:
         """Audio is missing: what is on stays on, no time beyond a threshold counts, and the next
-        value is not smoothed."""
+        value is not smoothed and counts as a change."""
         self._pending[row], self._ends[row] = False, None
 
     def restate(self, row: int, at: int) -> list[Switch]:
@@ -212,18 +264,47 @@ class SwitchBank:
         index: slice | np.ndarray,
         new: np.ndarray,
         ends: Sequence[int],
-    ) -> np.ndarray:
-        """The moving averages with the new values, (n, n_tags) float64."""
-        weights = []
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The moving averages with the new values, (n, n_tags) float64, and whether the tags of
+        each stream have settled, (n, 1) bool."""
+        weights, slow_weights, limits = [], [], []
         for row, end in zip(rows, ends, strict=True):
             settings, last = self._settings[row], self._ends[row]
             assert settings is not None
-            weights.append(self._ones if last is None else settings.weights(end - last))
+            begins = last is None
+            tags, slow = (self._ones, 1.0) if last is None else settings.weights(end - last)
+            weights.append(tags)
+            slow_weights.append(slow)
+            limits.append(-1.0 if begins else settings.settled.change)
             self._ends[row] = end
         alpha, old = np.concatenate(weights).reshape(new.shape), self._smoothed[index]
         smoothed = np.where(alpha == 1, new, old + alpha * (new - old))
         self._smoothed[index] = smoothed
-        return smoothed
+        return smoothed, self._settled(rows, index, smoothed, ends, slow_weights, limits)
+
+    def _settled(
+        self,
+        rows: Sequence[int],
+        index: slice | np.ndarray,
+        smoothed: np.ndarray,
+        ends: Sequence[int],
+        weights: Sequence[float],
+        limits: Sequence[float],
+    ) -> np.ndarray:
+        """Whether the tags of each stream have settled, (n, 1) bool; moves the slower averages,
+        which begin anew at a change."""
+        slow: np.ndarray = self._slow[index]
+        change = np.abs(smoothed - slow).mean(axis=1) > limits
+        towards = np.where(change, 1.0, weights)[:, None]
+        self._slow[index] = slow + towards * (smoothed - slow)
+        settled = np.empty((len(rows), 1), bool)
+        for i, (row, end, new) in enumerate(zip(rows, ends, change.tolist(), strict=True)):
+            settings = self._settings[row]
+            assert settings is not None
+            if new:
+                self._changed[row] = end
+            settled[i] = end - self._changed[row] >= settings.settled.after
+        return settled
 
     def _flip(self, row: int, tag: int, at: int) -> Switch:
         on = not self._on[row, tag]
@@ -237,6 +318,7 @@ class SwitchBank:
     def _set(self, row: int, settings: SwitchSettings) -> None:
         self._settings[row] = settings
         self._high[row], self._low[row] = settings.high, settings.low
+        self._settled_high[row], self._settled_low[row] = settings.settled[:2]
         self._needed_on[row] = settings.needed_on
         self._needed_off[row] = settings.needed_off
 
@@ -248,6 +330,7 @@ class SwitchBank:
             known = [getattr(self, name)] if n else []
             setattr(self, name, np.concatenate([*known, np.zeros((more, self._n_tags), kind)]))
         self._settings += [None] * more
+        self._changed += [0] * more
         self._ends += [None] * more
         self._free += range(n + more - 1, n - 1, -1)
 
@@ -255,6 +338,7 @@ class SwitchBank:
 _COLUMNS: dict[str, type] = {
     "_smoothed": float, "_on": bool, "_since": np.int64, "_peak": float,
     "_pending": bool, "_pending_at": np.int64, "_pending_end": np.int64,
-    "_high": float, "_low": float, "_needed_on": float, "_needed_off": float,
+    "_high": float, "_low": float, "_settled_high": float, "_settled_low": float, "_slow": float,
+    "_needed_on": float, "_needed_off": float,
 }  # fmt: skip
 """The arrays of a bank and their types."""

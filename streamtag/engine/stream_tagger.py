@@ -11,7 +11,7 @@ from streamtag.audio.level import LevelMeter
 from streamtag.engine.embeddings import EmbeddingBuffer
 from streamtag.engine.events import Event, Reason, TagEnded, TagStarted, WindowScored
 from streamtag.engine.settings import TaggerSettings
-from streamtag.engine.smoothing import Switch, SwitchBank, SwitchSettings
+from streamtag.engine.smoothing import Settled, Switch, SwitchBank, SwitchSettings
 from streamtag.engine.windows import Window, Windower
 from streamtag.model.card import Card
 
@@ -193,7 +193,8 @@ class StreamTagger:
 
     def _switch_settings(self, settings: TaggerSettings) -> SwitchSettings:
         smoothing, min_on, min_off = (self._rate * times for times in settings.times(self.card))
-        return SwitchSettings(*settings.thresholds(self.card), min_on, min_off, smoothing)
+        settled = Settled.of(settings, self.card, self._rate)
+        return SwitchSettings(*settings.thresholds(self.card), min_on, min_off, smoothing, settled)
 
     def _count(self, pending: PendingWindow) -> None:
         """Notes how far it has come."""

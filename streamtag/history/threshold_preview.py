@@ -1,6 +1,6 @@
 """When a tag would have been on with other thresholds, from the scores in a journal."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,45 +17,48 @@ BREAK = 30 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
-class TagScore:
-    """The probability of a tag in one window."""
+class WindowScores:
+    """The probabilities of one window."""
 
     middle: int
     """Of the window, in nanoseconds since 1970."""
     end: int
-    probability: float
-    """Smoothed."""
+    probabilities: tuple[float, ...]
+    """Smoothed, of all tags of the tagger."""
 
 
 def read_scores(
-    history: History, stream: str, tagger: str, tag: str, since: int, until: int
-) -> list[TagScore]:
-    """The scores of a tag by time; empty if the journal keeps none (`feed.journal_scores`)."""
+    history: History, stream: str, tagger: str, tags: Sequence[str], since: int, until: int
+) -> list[WindowScores]:
+    """The scores of a tagger by time; empty if the journal keeps none (`feed.journal_scores`).
+
+    Windows of an earlier model with other tags are left out.
+    """
     query = Query(frozenset([stream]), frozenset(), frozenset(["scores"]), since, until)
     found = []
     for entry in history.entries(query):
         scores = entry.message
-        if isinstance(scores, Scores) and scores.tagger == tagger and tag in scores.tags:
+        if isinstance(scores, Scores) and scores.tagger == tagger and scores.tags == tuple(tags):
             end = ns_of(scores.utc)
             middle = end - round((scores.t - scores.start) * 5e8)
-            found.append(TagScore(middle, end, scores.smoothed[scores.tags.index(tag)]))
+            found.append(WindowScores(middle, end, scores.smoothed))
     return sorted(found, key=lambda score: score.end)
 
 
-def replay_switch(scores: Iterable[TagScore], settings: SwitchSettings) -> list[Interval]:
-    """When a tag would have been on.
+def replay_switch(scores: Iterable[WindowScores], settings: SwitchSettings) -> list[Interval]:
+    """When tags would have been on.
 
     Args:
         scores: by time.
-        settings: of one tag, with times in nanoseconds and no smoothing.
+        settings: of all tags, with times in nanoseconds and no smoothing.
     """
-    bank, found, last = SwitchBank(1), list[Interval](), 0
+    bank, found, last = SwitchBank(len(settings.high)), list[Interval](), 0
     row = bank.add(settings)
     for score in scores:
         if last and score.end - last > BREAK:
             found += [(switch.since, switch.at) for switch in bank.close(row, last)]
         last = score.end
-        values = np.array([[score.probability]])
+        values = np.array([score.probabilities])
         _, ((*switches,),) = bank.update([row], values, [score.middle], [score.end], {})
         found += [(switch.since, switch.at) for switch in switches if not switch.on]
     found += [(switch.since, switch.at) for switch in bank.close(row, last)]

@@ -103,6 +103,26 @@ class Trunk:
         return not (self.left or self.right or self.short)
 
 
+@raises(BundleError, "card: settling: ")
+@dataclass(frozen=True, slots=True, kw_only=True, config=NO_OTHER_KEYS)
+class Settling:
+    """When the tags of a stream have settled, and the wider hysteresis that they have then.
+
+    After a cut, new tags should come and old ones go at once; later, what is on should stay on, and
+    what has not come should stay away unless it is sure.
+    """
+
+    change: Annotated[Number, Field(gt=0, le=1)]
+    """What plays has changed when the smoothed probabilities differ by more than this, on the mean
+    over all tags, from their average of the last three seconds."""
+    seconds: Seconds
+    """After a change, from which on the tags have settled."""
+    on_thresholds: Numbers
+    """Per tag, at least those of the card."""
+    off_thresholds: Numbers
+    """Per tag, at most those of the card."""
+
+
 @raises(BundleError, "card: ")
 @dataclass(frozen=True, slots=True, kw_only=True, config=NO_OTHER_KEYS)
 class Card:
@@ -131,6 +151,8 @@ class Card:
     """Per tag, in (0, 1): the tag switches on at this smoothed probability or above."""
     off_thresholds: Numbers
     """Per tag, in (0, on]: the tag switches off below it."""
+    settling: Settling | None = None
+    """Wider thresholds while what plays stays the same; None for the same at all times."""
     trunk: Trunk | None = None
     """How to compute each stretch of a stream once; None for nets that see whole windows only."""
     dimensions: tuple[str, ...] = ()
@@ -247,6 +269,9 @@ def _bad_tags(card: Card) -> Iterator[Fault]:
 def _bad_thresholds(card: Card) -> Iterator[Fault]:
     n = len(card.tags)
     tables = {"on_thresholds": card.on_thresholds, "off_thresholds": card.off_thresholds}
+    if card.settling:
+        tables["settling.on_thresholds"] = card.settling.on_thresholds
+        tables["settling.off_thresholds"] = card.settling.off_thresholds
     if card.golden:
         tables["golden.probabilities"] = card.golden.probabilities
     for key, numbers in tables.items():
@@ -254,6 +279,15 @@ def _bad_thresholds(card: Card) -> Iterator[Fault]:
             yield key, f"{n} numbers, one per tag", len(numbers)
     if card.golden and len(card.golden.dimensions) != (further := len(card.outputs) - n):
         yield "golden.dimensions", f"{further} numbers", len(card.golden.dimensions)
+    if later := card.settling:
+        rows = zip(
+            card.tags, card.on_thresholds, card.off_thresholds, later.on_thresholds,
+            later.off_thresholds, strict=False,
+        )  # fmt: skip
+        for tag, on, off, late_on, late_off in rows:
+            if not 0 < late_off <= off <= on <= late_on < 1:
+                expected = f"0 < off <= {off} and {on} <= on < 1"
+                yield f"settling thresholds of {tag!r}", expected, f"on={late_on}, off={late_off}"
     for tag, on, off in zip(card.tags, card.on_thresholds, card.off_thresholds, strict=False):
         if not 0 < off <= on < 1:
             yield f"thresholds of {tag!r}", "0 < off <= on < 1", f"on={on}, off={off}"

@@ -13,7 +13,7 @@ from support.wall import TAGGER
 from support.web_server import SECONDS, Feed, Server, serving, wait_for
 
 from streamtag.engine.smoothing import SwitchSettings
-from streamtag.history.threshold_preview import BREAK, TagScore, replay_switch
+from streamtag.history.threshold_preview import BREAK, WindowScores, replay_switch
 
 PAGE = {"Streamtag-Request": "1"}
 MAY = {"Authorization": "Bearer change", **PAGE}
@@ -212,7 +212,7 @@ def test_the_replay_switches_as_the_engine_does() -> None:
 
     def replay(*values: float, begin: int = 100) -> list[tuple[float, float]]:
         scores = [
-            TagScore((begin + k) * SECOND - SECOND // 2, (begin + k) * SECOND, value)
+            WindowScores((begin + k) * SECOND - SECOND // 2, (begin + k) * SECOND, (value,))
             for k, value in enumerate(values)
         ]
         return [(a / SECOND, b / SECOND) for a, b in replay_switch(scores, settings)]
@@ -220,6 +220,6 @@ def test_the_replay_switches_as_the_engine_does() -> None:
     assert replay(0.1, 0.7, 0.7, 0.7, 0.5, 0.3, 0.3, 0.1) == [(100.5, 104.5)]
     assert replay(0.7, 0.7, 0.3, 0.7, 0.7) == []  # never two seconds long
     assert replay(0.7, 0.7, 0.7) == [(99.5, 102)]  # on until the last score
-    far = [TagScore(k * SECOND, k * SECOND, 0.9) for k in (1, 2, 3, 4)]
-    later = [TagScore(s.middle + 2 * BREAK, s.end + 2 * BREAK, 0.9) for s in far]
+    far = [WindowScores(k * SECOND, k * SECOND, (0.9,)) for k in (1, 2, 3, 4)]
+    later = [WindowScores(s.middle + 2 * BREAK, s.end + 2 * BREAK, (0.9,)) for s in far]
     assert len(replay_switch([*far, *later], settings)) == 2  # the stream was away between

@@ -6,6 +6,7 @@ from support.toy import card
 
 from streamtag.engine.settings import TaggerSettings
 from streamtag.errors import ConfigError
+from streamtag.model.card import Settling
 
 CARD = card(on_thresholds=(0.5, 0.6, 0.7), off_thresholds=(0.4, 0.5, 0.6))
 
@@ -25,6 +26,22 @@ def test_an_off_threshold_follows_its_on_threshold() -> None:
         CARD
     )
     assert off == pytest.approx([0.4, 0.1, 0.6])
+
+
+def test_settled_tags_have_the_cards_wider_thresholds() -> None:
+    assert np.array_equal(TaggerSettings().settled_thresholds(CARD), TaggerSettings().thresholds(CARD))
+    settling = Settling(
+        change=0.1, seconds=5.0, on_thresholds=(0.8, 0.6, 0.9), off_thresholds=(0.1, 0.5, 0.6)
+    )
+    wide = card(
+        on_thresholds=(0.5, 0.6, 0.7), off_thresholds=(0.4, 0.5, 0.6), settling=settling
+    )
+    on, off = TaggerSettings(tags=("low", "high")).settled_thresholds(wide)
+    assert on == pytest.approx([0.8, 0.6, math.inf])
+    assert off == pytest.approx([0.1, 0.5, 0.6])
+    on, off = TaggerSettings(on_thresholds={"low": 0.2}).settled_thresholds(wide)
+    assert on == pytest.approx([0.5, 0.6, 0.9])  # a quarter of the odds, as at 0.2 and 0.5
+    assert off == pytest.approx([0.04, 0.5, 0.6])
 
 
 def test_tags_that_may_not_switch_have_an_infinite_threshold() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.one_stream import OneStream, Smoother
 
-from streamtag.engine.smoothing import Switch, SwitchBank, SwitchSettings
+from streamtag.engine.smoothing import Settled, Switch, SwitchBank, SwitchSettings
 
 RATE = 1000
 
@@ -171,7 +171,9 @@ def test_streams_of_a_bank_do_not_disturb_each_other_and_rows_are_used_again() -
     alone: list[OneStream] = []
     rows: list[int] = []
     for k in range(9):
-        settings = SwitchSettings(np.full(n, 0.6), np.full(n, 0.5), 100 * k, 50 * k, 40 * k)
+        near, wide = (np.full(n, 0.6), np.full(n, 0.5)), (np.full(n, 0.7), np.full(n, 0.2))
+        settled = Settled(*wide, 0.2, 100.0 * k, 200.0) if k % 2 else None
+        settings = SwitchSettings(*near, 100 * k, 50 * k, 40 * k, settled)
         alone.append(OneStream(settings))
         if k == 4:
             bank.release(rows.pop(2))
@@ -190,3 +192,49 @@ def test_streams_of_a_bank_do_not_disturb_each_other_and_rows_are_used_again() -
         for i, k in enumerate(some):
             expected = alone[k].take(values[i], at[i], end[i], silent.get(i))
             assert (smoothed[i].tolist(), switches[i]) == (expected[0].tolist(), expected[1])
+
+
+def settling(change: float = 0.2) -> OneStream:
+    """Two tags: on at 0.5 and off below 0.4, or at 0.8 and below 0.1 after 3 s without a change."""
+    near, wide = (np.full(2, 0.5), np.full(2, 0.4)), (np.full(2, 0.8), np.full(2, 0.1))
+    return OneStream(SwitchSettings(*near, settled=Settled(*wide, change, 3 * RATE, 2 * RATE)))
+
+
+def changes(stream: OneStream, *rows: tuple[float, float]) -> list[tuple[int, int, bool]]:
+    """Second, tag and state of each switch, of windows once a second."""
+    found = [(k, stream.update(np.array(row), k * RATE, k * RATE)) for k, row in enumerate(rows)]
+    return [(k, switch.tag, switch.on) for k, some in found for switch in some]
+
+
+def test_settled_tags_stay_and_others_come_only_if_they_are_sure() -> None:
+    rows = [(0.6, 0.1)] * 4 + [(0.5, 0.3), (0.4, 0.45), (0.3, 0.6), (0.2, 0.7), (0.2, 0.85)]
+    assert changes(settling(change=0.4), *rows) == [(0, 0, True), (8, 1, True)]
+
+
+def test_a_change_makes_the_thresholds_near_again_for_a_while() -> None:
+    rows = [(0.9, 0.1)] * 5 + [(0.3, 0.6)]
+    assert changes(settling(), *rows) == [(0, 0, True), (5, 0, False), (5, 1, True)]
+    assert changes(settling(change=0.7), *rows) == [(0, 0, True)]
+    later = rows + [(0.3, 0.6)] * 3 + [(0.5, 0.2)]  # it has settled: 0.5 and 0.2 change nothing
+    assert changes(settling(change=0.4), *later) == [(0, 0, True), (5, 0, False), (5, 1, True)]
+
+
+def test_a_slow_drift_is_no_change() -> None:
+    rows = [(0.9 - 0.06 * k, 0.1 + 0.06 * k) for k in range(11)]
+    assert changes(settling(), *rows) == [(0, 0, True)]
+
+
+def test_missing_audio_counts_as_a_change() -> None:
+    stream = settling()
+    changes(stream, *[(0.9, 0.1)] * 6)
+    stream.bank.restart(stream.row)
+    assert [switch.tag for switch in stream.update(np.array([0.6, 0.6]), 0, 9 * RATE)] == [1]
+
+
+def test_other_thresholds_of_settled_tags_are_taken_over() -> None:
+    stream = settling()
+    changes(stream, *[(0.9, 0.6)] * 6)
+    tight = (np.full(2, 0.8), np.full(2, 0.7))
+    new = SwitchSettings(np.full(2, 0.5), np.full(2, 0.4), settled=Settled(*tight, 0.2, 0, 1))
+    stream.bank.update_settings(stream.row, new, 6 * RATE)
+    assert [switch.tag for switch in stream.update(np.array([0.9, 0.6]), 0, 7 * RATE)] == [1]

@@ -4,11 +4,16 @@ import pytest
 from support.toy import FEATURES, TAGS, card
 
 from streamtag.errors import BundleError
-from streamtag.model.card import Card, Golden, PastPadding
+from streamtag.model.card import Card, Golden, PastPadding, Settling
+
+
+def settling(on: float = 0.9, off: float = 0.1, n: int = 3) -> Settling:
+    return Settling(change=0.1, seconds=5.0, on_thresholds=(on,) * n, off_thresholds=(off,) * n)
 
 
 def test_a_card_survives_json() -> None:
     full = card(
+        settling=settling(),
         golden=Golden((0.1, 0.2, 0.3), 1e-4),
         padding=PastPadding.WRAP,
         display={"low": "bass"},
@@ -48,6 +53,9 @@ def test_seconds_are_those_of_the_audio() -> None:
         ({"on_thresholds": (0.5,)}, "on_thresholds: expected 3 numbers, one per tag, got 1"),
         ({"off_thresholds": (0.4, 0.4, 0.7)}, "thresholds of 'loud': expected 0 < off <= on < 1"),
         ({"on_thresholds": (0.5, 1.0, 0.5)}, "thresholds of 'high'"),
+        ({"settling": settling(on=0.4)}, "settling thresholds of 'low': expected 0 < off <= 0.45 "),
+        ({"settling": settling(off=0.5)}, "settling thresholds of 'low'"),
+        ({"settling": settling(n=2)}, "settling.on_thresholds: expected 3 numbers, one per tag"),
         ({"off_by_default": ("lowd",)}, "off_by_default: expected only names of tags, got 'lowd'"),
         ({"display": {"x": "y"}}, "display: expected only names of tags, got 'x'"),
         (

@@ -234,6 +234,27 @@ def test_kinds_of_sound_are_neither_missed_nor_held() -> None:
     assert rock == speech
 
 
+def test_settled_tags_have_wider_thresholds_but_kinds_of_sound_never_settle() -> None:
+    truth = np.repeat(np.array([[1.0], [0.0]], np.float32), 100, axis=0)
+    scores = np.concatenate([np.linspace(0.2, 0.7, 100), np.linspace(0, 0.25, 100)])[:, None]
+    rules = dataclasses.replace(
+        RULES, settling_change=0.05, settling_seconds=4.0, settled_odds=6.0, settled_off_ratio=0.3
+    )
+    assert choose_thresholds(("a",), truth, scores, RULES).settling is None
+    found = choose_thresholds(("rock", "speech"), np.tile(truth, 2), np.tile(scores, 2), rules)
+    later = found.settling
+    assert later is not None
+    assert (later.change, later.seconds) == (0.05, 4.0)
+    assert later.on_thresholds[1] == found.on[1]
+    assert later.off_thresholds[1] == found.off[1]
+    odds = [p / (1 - p) for p in (found.on[0], later.on_thresholds[0])]
+    assert odds[1] == pytest.approx(6 * odds[0], rel=1e-3)
+    assert later.off_thresholds[0] == pytest.approx(0.3 * found.on[0], rel=1e-3)
+    high = choose_thresholds(("rock",), truth, 0.3 + 0.7 * truth, rules)  # hardly ever unsure
+    assert high.settling is not None
+    assert high.on[0] <= high.settling.on_thresholds[0] <= 0.95
+
+
 def test_a_threshold_is_never_where_drift_would_hold_it() -> None:
     targets = np.array([[1.0, 0.0], [1.0, 0.0]], np.float32)
     found = choose_thresholds(

@@ -274,8 +274,8 @@ class Control:
         self._follow_daemon()
         now = time.time_ns()
         try:
-            present = self._vocabulary.switch_of(stream, tagger, tag)
-            wanted = self._vocabulary.switch_of(stream, tagger, tag, on)
+            card, present = self._vocabulary.switch_of(stream, tagger, tag)
+            _, wanted = self._vocabulary.switch_of(stream, tagger, tag, on)
         except (ConfigError, ValueError) as error:
             raise BadParameter(
                 "tag", "a tag of this tagger, and a fitting threshold", str(error)
@@ -284,20 +284,21 @@ class Control:
         try:
             end = now if history.being_written else None
             timeline = read_timeline(history, stream, now - HOUR, now, end)
-            scores = read_scores(history, stream, tagger, tag, now - HOUR, now)
+            scores = read_scores(history, stream, tagger, card.tags, now - HOUR, now)
         finally:
             history.close()
+        i = card.tags.index(tag)
         was = within(timeline.on.get((tagger, tag), []), now - HOUR, now)
         return {
-            "threshold": round(float(present.high[0]), 6),
+            "threshold": round(float(present.high[i]), 6),
             "on": on,
-            "off": round(float(wanted.low[0]), 6),
+            "off": round(float(wanted.low[i]), 6),
             "from": (now - HOUR) // 10**6,
             "to": now // 10**6,
             "was": _summary(was),
             "kept": bool(scores),
             "would": _summary(replay_switch(scores, wanted)) if scores else None,
-            "scores": [(one.end // 10**6, round(one.probability, 4)) for one in scores],
+            "scores": [(one.end // 10**6, round(one.probabilities[i], 4)) for one in scores],
         }
 
 

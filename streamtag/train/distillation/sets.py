@@ -34,6 +34,7 @@ from streamtag.train.distillation.mixing import (
     SoundMaterial,
     fixed_windows,
 )
+from streamtag.train.distillation.packages import packaged_music
 from streamtag.train.distillation.programme import ProgrammeWindows
 from streamtag.train.distillation.teachers import (
     TeacherScores,
@@ -268,6 +269,7 @@ def _sound_entries(recipe: Recipe, data: Path, cache: Path) -> list[SheetEntry]:
 SHEET_KINDS = {
     "music": "music",
     "songs": "music",
+    "debian": "music",
     "emopia": "judged piano pieces, rendered",
     "grooves": "arrangements, rendered",
 }
@@ -288,13 +290,14 @@ def learned_labels(
     want, vocabulary = recipe.distil, read_vocabulary(recipe.distil.vocabulary)
     teachers = load_teachers(want, data, cache)
     recorded = known_recordings(data)
+    packaged = packaged_music() if want.packages else []
     rendered = rated_items(data, cache / "rated", want.rated, report) if want.rated else []
     if want.grooves:
         rendered += groove_items(cache / "grooves", want.grooves, report)
     some = {name: teachers[name] for name in teachers if name in (TAUGHT, "msd")}
     scores = {
         k.item.name: said
-        for known, heard in ((recorded, teachers), (rendered, some))
+        for known, heard in ((recorded, teachers), (packaged, teachers), (rendered, some))
         for k, said in zip(
             known, all_scores(heard, [k.item for k in known], cache, report), strict=True
         )
@@ -305,7 +308,7 @@ def learned_labels(
     (cache / "evidence.md").write_text(
         labeller.combination.table([tag.tag for tag in vocabulary]) + "\n", encoding="utf-8"
     )
-    return [*recorded, *rendered], labeller, scores
+    return [*recorded, *packaged, *rendered], labeller, scores
 
 
 def fixed_programme(source: ProgrammeWindows, count: int, seed: int) -> PreparedWindows:
@@ -483,7 +486,7 @@ def instrument_recipe(recipe: Recipe) -> Recipe:
     judged = max(8, want.mixtures // 10)
     mixed = replace(
         other.mixtures, train=want.mixtures, validation=judged, test=judged, strangers=8,
-        phrases_per_program=2, phrases_per_instrument=30, windows_per_piece=0,
+        phrases_per_program=3, phrases_per_instrument=40, windows_per_piece=0,
     )  # fmt: skip
     return replace(
         other, features=recipe.features, window_frames=recipe.window_frames,

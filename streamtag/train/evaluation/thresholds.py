@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from streamtag.model.card import Settling
 from streamtag.train.evaluation.metrics import Areas, Ranking, areas, ranking, rates
 from streamtag.train.recipes.recipe import Thresholds
 
@@ -34,6 +35,8 @@ class DecisionThresholds:
     """F1 in validation at `on`."""
     off_by_default: tuple[str, ...]
     """Tags that are hardly better than chance."""
+    settling: Settling | None
+    """Wider thresholds of tags that have settled."""
 
 
 def temperatures(targets: np.ndarray, logits: np.ndarray) -> np.ndarray:
@@ -130,6 +133,7 @@ def choose_thresholds(
     `SOUND_KINDS` differ in two ways. Precision never counts more than recall, because what is
     speech is certain and should not be missed. And they switch off at `KIND_OFF_RATIO` or more,
     because the probability of speech is low in music, but not nothing: a lower one would hold it.
+    They never settle, because somebody may speak at any moment.
 
     Args:
         tags: names of the columns.
@@ -148,10 +152,11 @@ def choose_thresholds(
     lowest = np.fmin(LOWEST, RARE * found.prior)  # LOWEST where the prior is unknown
     on = [_on_threshold(*pair) for pair in zip(best.tolist(), lowest.tolist(), strict=True)]
     ratio = np.where(kinds, max(KIND_OFF_RATIO, rules.off_ratio), rules.off_ratio).tolist()
+    off = [_rounded(high * part) for high, part in zip(on, ratio, strict=True)]
     f = np.nan_to_num(rates(targets, probabilities >= np.array(on)).f).tolist()
     return DecisionThresholds(
         on=tuple(on),
-        off=tuple(_rounded(high * part) for high, part in zip(on, ratio, strict=True)),
+        off=tuple(off),
         f1=tuple(f),
         off_by_default=tuple(
             tag
@@ -163,6 +168,23 @@ def choose_thresholds(
                 and on[i] >= rules.smallest_threshold
             )
         ),
+        settling=_settling(on, off, kinds, rules) if rules.settling_change else None,
+    )
+
+
+def _settling(
+    on: Sequence[float], off: Sequence[float], kinds: np.ndarray, rules: Thresholds
+) -> Settling:
+    """Thresholds of tags that have settled; those of `kinds`, (n_tags,) bool, do not change."""
+    high, low = np.array(on), np.array(off)
+    odds = rules.settled_odds * high / (1 - high)
+    later_on = np.where(kinds, high, np.clip(odds / (1 + odds), high, np.maximum(high, HIGHEST)))
+    later_off = np.where(kinds, low, np.minimum(low, high * rules.settled_off_ratio))
+    return Settling(
+        change=rules.settling_change,
+        seconds=rules.settling_seconds,
+        on_thresholds=tuple(map(_rounded, later_on.tolist())),
+        off_thresholds=tuple(map(_rounded, later_off.tolist())),
     )
 
 

@@ -224,6 +224,8 @@ class Distil:
     """Training windows mixed from the stems of `instruments`; with `evidence`."""
     rated: Natural = 0
     """Renderings of each clip that people have judged the mood of; with `evidence`."""
+    packages: bool = False
+    """Music of Debian's packages for the training, too; with `evidence`."""
     programme_seconds: NotNegative = 0.0
     """Seconds of the programmes that a net learns from, with targets for every moment; 0 for
     windows; with `evidence`."""
@@ -433,6 +435,14 @@ class Thresholds:
     stray_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Of the windows in which no tag is on, such as noise, at most this share reaches a
     threshold."""
+    settling_change: Share = 0.0
+    """`change` of the card's `Settling`; 0 for none: the thresholds are the same at all times."""
+    settling_seconds: Positive = 5.0
+    """After a change, from which on tags have settled."""
+    settled_odds: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
+    """Odds at the on threshold of a tag that has settled, divided by those after a change."""
+    settled_off_ratio: Annotated[float, Field(gt=0, le=1)] = 0.7
+    """Its off threshold, divided by the on threshold after a change; at most `off_ratio` counts."""
 
 
 @raises(RecipeError)

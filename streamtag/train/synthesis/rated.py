@@ -1,17 +1,17 @@
-"""Pieces whose mood people have judged, rendered on pianos and on other instruments.
+"""Pieces whose mood people have judged, rendered on pianos.
 
 EMOPIA (Hung et al., "EMOPIA: A multi-modal pop piano dataset for emotion recognition and
 emotion-based music generation", ISMIR 2021; CC BY 4.0) has pop songs played on a piano, as MIDI,
-and the quadrant of Russell's plane in which its authors hear each clip. The first two renderings of
-a clip are on pianos, which is what they heard; further ones are on other instruments. Velocities
-are kept: much of the arousal is in them.
+and the quadrant of Russell's plane in which its authors hear each clip. The first rendering of a
+clip is on a grand piano, as it was played; further ones are in other keys, since no mood belongs to
+a key. Velocities are kept: much of the arousal is in them.
 """
 
 import csv
 import hashlib
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from streamtag.errors import RecipeError
 from streamtag.train.data.corpora.corpus import Item
 from streamtag.train.data.known import NO_VOICE, KnownItem
 from streamtag.train.data.samples import ProgressCallback
-from streamtag.train.synthesis.midi import MidiPart, Note, read_piece, sustained
+from streamtag.train.synthesis.midi import MidiPart, sustained
 from streamtag.train.synthesis.pieces import instrument_truth
 from streamtag.train.synthesis.renders import RATE, render_joined, save_flac
 from streamtag.train.synthesis.stems import soundfont
@@ -46,21 +46,8 @@ PIANOS = (
     ("MuseScore_General_Lite", 2), ("TimGM6mb", 4),
 )  # fmt: skip
 """Soundfonts and General MIDI programs; the first three are grand pianos."""
-BANDS: tuple[tuple[str, tuple[int, ...]], ...] = (
-    ("FluidR3_GM", (24,)),
-    ("MuseScore_General_Lite", (46,)),
-    ("TimGM6mb", (11,)),
-    ("FluidR3_GM", (73, 48)),
-    ("MuseScore_General_Lite", (40, 0)),
-    ("FluidR3_GM", (65, 4)),
-    ("TimGM6mb", (25, 48)),
-    ("MuseScore_General_Lite", (71, 24)),
-    ("TimGM6mb", (81, 88)),
-    ("FluidR3_GM", (60, 48)),
-)
-"""Soundfonts with one program for everything, or with one for the melody and one for the rest."""
-MELODY_GAP = 0.05
-"""Seconds within which the notes of a chord begin. Its highest note is the melody."""
+KEYS = (-5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 6)
+"""Semitones by which further renderings are transposed; no two of a clip by the same number."""
 TAIL = 3.0
 """Seconds of decay after the last note."""
 JOINED = 7
@@ -92,17 +79,19 @@ class RatedClip:
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """A clip on some instruments."""
+    """A clip on a piano."""
 
     clip: RatedClip
     font: str
-    programs: tuple[int, ...]
-    """One for everything, or one for the melody and one for the rest."""
+    program: int
+    key: int = 0
+    """Semitones by which it is transposed."""
 
     @property
     def name(self) -> str:
-        """Unique; `emopia/CLIP-SOUNDFONT-PROGRAMS`."""
-        return "-".join([f"emopia/{self.clip.path.stem}", self.font, *map(str, self.programs)])
+        """Unique; `emopia/CLIP-SOUNDFONT-PROGRAM`, and the semitones."""
+        key = f"{self.key:+d}".replace("+", "up") if self.key else ""
+        return f"emopia/{self.clip.path.stem}-{self.font}-{self.program}{key}"
 
 
 def rated_clips(data: Path) -> list[RatedClip]:
@@ -136,7 +125,7 @@ def rated_items(
     Args:
         data: the data folder.
         folder: keeps the renderings.
-        count: renderings of each clip: up to two pianos, then other instruments.
+        count: renderings of each clip, up to 12; the first is as it was played.
         progress: reports progress.
 
     Raises:
@@ -160,10 +149,10 @@ def rated_items(
 def _renderings(clip: RatedClip, count: int) -> list[Rendering]:
     """The renderings of a clip: which ones depends on its name alone."""
     rng = np.random.default_rng(list(clip.path.stem.encode()))
-    pianos = [PIANOS[i] for i in (rng.integers(3), rng.integers(3, len(PIANOS)))]
-    bands = [BANDS[i] for i in rng.permutation(len(BANDS))]
-    chosen = [(font, (program,)) for font, program in pianos] + bands
-    return [Rendering(clip, font, programs) for font, programs in chosen[:count]]
+    pianos = [PIANOS[rng.integers(3)], *(PIANOS[i] for i in rng.integers(len(PIANOS), size=11))]
+    keys = [0, *rng.permutation(KEYS).tolist()]
+    pairs = zip(pianos[:count], keys[:count], strict=True)
+    return [Rendering(clip, font, program, key) for (font, program), key in pairs]
 
 
 def _file(folder: Path, rendering: Rendering) -> Path:
@@ -180,40 +169,21 @@ def _render(group: Sequence[Rendering], folder: Path) -> None:
 
 
 def _played(rendering: Rendering) -> list[MidiPart]:
-    """A clip's parts; only pianos, guitars, harps and mallets have a pedal.
+    """A clip's only part, with the pedal.
 
     Raises:
         RecipeError: the clip has no notes.
     """
-    path, programs = rendering.clip.path, rendering.programs
-    if len(programs) == 1:
-        parts: list[MidiPart] = [(programs[0], False, sustained(path))]
-    else:
-        notes = [note for _, _, some in read_piece(path) for note in some]
-        melody = _melody(notes)
-        rest = [note for note in notes if note not in melody]
-        parts = [(programs[0], False, sorted(melody, key=lambda n: n.start))]
-        parts.append((programs[1], False, sorted(rest, key=lambda n: n.start)))
-    if not any(notes for _, _, notes in parts):
-        raise RecipeError(f"{path}: expected a MIDI file with notes, got none")
-    return parts
-
-
-def _melody(notes: Sequence[Note]) -> set[Note]:
-    """The highest note of each chord, unless a higher one still sounds."""
-    found: set[Note] = set()
-    sounding: list[Note] = []
-    for note in sorted(notes, key=lambda n: (round(n.start / MELODY_GAP), -n.pitch)):
-        sounding = [n for n in sounding if n.end > note.start + MELODY_GAP]
-        if all(n.pitch < note.pitch for n in sounding):
-            found.add(note)
-        sounding.append(note)
-    return found
+    notes = sustained(rendering.clip.path)
+    if not notes:
+        raise RecipeError(f"{rendering.clip.path}: expected a MIDI file with notes, got none")
+    moved = [replace(n, pitch=min(max(n.pitch + rendering.key, 0), 127)) for n in notes]
+    return [(rendering.program, False, moved)]
 
 
 def _known(rendering: Rendering, path: Path) -> KnownItem:
     clip = rendering.clip
-    heard = instrument_truth([(program, False) for program in rendering.programs])
+    heard = instrument_truth([(rendering.program, False)])
     tags = {"music": 1.0} | heard | NO_VOICE | QUADRANTS[clip.quadrant]
     item = Item(rendering.name, path, (), clip.split, clip.song)
     return KnownItem(item, tags, clip.valence, clip.arousal, LICENCE)

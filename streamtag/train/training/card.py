@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from streamtag.model.card import DIMENSIONS, Card
+from streamtag.model.card import DIMENSIONS, Card, Settling
 from streamtag.train.data.samples import Samples, Sets
 from streamtag.train.evaluation.metrics import macro, per_tag, rank_correlation
 from streamtag.train.evaluation.reliability import reliability
@@ -51,6 +51,7 @@ def make_card(
     scores: dict[str, Any] = {}
     on, off = (DEFAULT_THRESHOLD,) * len(sets.tags), (DEFAULT_THRESHOLD * 0.7,) * len(sets.tags)
     muted: tuple[str, ...] = ()
+    settling: Settling | None = None
     validation = None
     if sets.validation is not None:
         predictions = validation = predict(
@@ -61,6 +62,7 @@ def make_card(
         calibrated = sigmoid(predictions.logits / temperature)
         chosen = choose_thresholds(sets.tags, predictions.truth, calibrated, recipe.thresholds)
         on, off, muted = chosen.on, chosen.off, chosen.off_by_default
+        settling = chosen.settling
         scores["validation"] = summary(sets.tags, predictions)
         scores["validation f1"] = dict(zip(sets.tags, chosen.f1, strict=True))
         scores["calibration"] = reliability(
@@ -86,6 +88,7 @@ def make_card(
         "on_thresholds": on,
         "off_thresholds": off,
         "off_by_default": muted,
+        "settling": settling,
         "categories": dict(sets.categories),
         "smoothing_seconds": recipe.smoothing_seconds,
         "min_on_seconds": recipe.min_on_seconds,
