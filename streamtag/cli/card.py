@@ -142,6 +142,10 @@ def _facts(path: Path, card: Card, checksum: str, trust: str) -> Table:
         "mood": " and ".join(card.dimensions) + ", with their deviations" * bool(card.dimensions),
         "switching": f"smoothed over {card.smoothing_seconds:g} s, on after "
         f"{card.min_on_seconds:g} s, off after {card.min_off_seconds:g} s",
+        "settling": f"other thresholds {card.settling.seconds:g} s after the last change of what "
+        "plays"
+        if card.settling
+        else "",
         "recipe": f"{recipe['name']}: all its values with --json" if recipe else "",
         "more": "\n".join(_lines({k: v for k, v in card.extra.items() if k != "recipe" and v})),
         "scores": "\n".join(_lines(dict(_other_scores(card)))),
@@ -210,18 +214,22 @@ def _tags_table(card: Card) -> Table:
     }
     tags = Table(box=None, padding=(0, 1), header_style="dim")
     tags.add_column(f"{len(card.tags)} tags", no_wrap=True)
-    for heading in ("on at", "off below", *scored):
+    settled = ("settled: on at", "off below") if card.settling else ()
+    for heading in ("on at", "off below", *settled, *scored):
         tags.add_column(heading, justify="right")
     if card.categories:
         tags.add_column("category")
     tags.add_column("")
-    for tag, on, off in zip(card.tags, card.on_thresholds, card.off_thresholds, strict=True):
+    thresholds = [card.on_thresholds, card.off_thresholds]
+    if card.settling:
+        thresholds += [card.settling.on_thresholds, card.settling.off_thresholds]
+    for tag, *levels in zip(card.tags, *thresholds, strict=True):
         shown = card.display.get(tag, tag)
         notes = [f"shown as {shown}"] if shown != tag else []
         notes += ["off by default"] if tag in card.off_by_default else []
         kind = [Text(card.categories.get(tag, ""))] if card.categories else []
         areas = [_figure(rows.get(tag, {}), "pr_auc") for rows in scored.values()]
-        numbers = (f"{on:.3f}", f"{off:.3f}", *areas)
+        numbers = (*(f"{level:.3f}" for level in levels), *areas)
         tags.add_row(Text(tag), *numbers, *kind, Text(", ".join(notes), "dim"))
     return tags
 

@@ -29,13 +29,13 @@ def test_an_off_threshold_follows_its_on_threshold() -> None:
 
 
 def test_settled_tags_have_the_cards_wider_thresholds() -> None:
-    assert np.array_equal(TaggerSettings().settled_thresholds(CARD), TaggerSettings().thresholds(CARD))
+    assert np.array_equal(
+        TaggerSettings().settled_thresholds(CARD), TaggerSettings().thresholds(CARD)
+    )
     settling = Settling(
         change=0.1, seconds=5.0, on_thresholds=(0.8, 0.6, 0.9), off_thresholds=(0.1, 0.5, 0.6)
     )
-    wide = card(
-        on_thresholds=(0.5, 0.6, 0.7), off_thresholds=(0.4, 0.5, 0.6), settling=settling
-    )
+    wide = card(on_thresholds=(0.5, 0.6, 0.7), off_thresholds=(0.4, 0.5, 0.6), settling=settling)
     on, off = TaggerSettings(tags=("low", "high")).settled_thresholds(wide)
     assert on == pytest.approx([0.8, 0.6, math.inf])
     assert off == pytest.approx([0.1, 0.5, 0.6])
