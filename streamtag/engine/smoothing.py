@@ -146,8 +146,10 @@ class SwitchBank:
 
     def __init__(self, n_tags: int) -> None:
         self._n_tags, self._ones = n_tags, np.ones(n_tags)
-        self._settings: list[SwitchSettings | None] = []  # by row, as the next three
-        self._changed: list[int] = []  # end of the window of the last change
+        self._settles = False  # whether any stream has other thresholds later
+        self._change = self._after = np.zeros(0)  # by row, as the next three
+        self._changed = np.zeros(0, np.int64)  # end of the window of the last change
+        self._settings: list[SwitchSettings | None] = []
         self._ends: list[int | None] = []  # of the newest window; None before the first
         self._free: list[int] = []
 
@@ -194,10 +196,13 @@ class SwitchBank:
         """
         # A slice makes views, which a single stream gets three times as fast.
         index = slice(rows[0], rows[0] + 1) if len(rows) == 1 else np.array(rows)
-        smoothed, settled = self._smooth(rows, index, probabilities, ends)
+        smoothed, slow_weights = self._smooth(rows, index, probabilities, ends)
+        high, low = self._high[index], self._low[index]
+        if self._settles:
+            settled = self._settled(rows, index, smoothed, ends, slow_weights)
+            high = np.where(settled, self._settled_high[index], high)
+            low = np.where(settled, self._settled_low[index], low)
         on: np.ndarray = self._on[index]
-        high = np.where(settled, self._settled_high[index], self._high[index])
-        low = np.where(settled, self._settled_low[index], self._low[index])
         beyond = np.where(on, smoothed < low, smoothed >= high)
         for i, tags in only.items():
             beyond[i] &= tags
@@ -265,22 +270,21 @@ class SwitchBank:
         new: np.ndarray,
         ends: Sequence[int],
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The moving averages with the new values, (n, n_tags) float64, and whether the tags of
-        each stream have settled, (n, 1) bool."""
-        weights, slow_weights, limits = [], [], []
+        """The moving averages with the new values, (n, n_tags) float64, and the weights of these in
+        the slower averages, (n,): infinite for the first value of a stream."""
+        weights, slow_weights = [], []
         for row, end in zip(rows, ends, strict=True):
             settings, last = self._settings[row], self._ends[row]
             assert settings is not None
-            begins = last is None
-            tags, slow = (self._ones, 1.0) if last is None else settings.weights(end - last)
+            first = self._ones, math.inf
+            tags, slow = first if last is None else settings.weights(end - last)
             weights.append(tags)
             slow_weights.append(slow)
-            limits.append(-1.0 if begins else settings.settled.change)
             self._ends[row] = end
         alpha, old = np.concatenate(weights).reshape(new.shape), self._smoothed[index]
         smoothed = np.where(alpha == 1, new, old + alpha * (new - old))
         self._smoothed[index] = smoothed
-        return smoothed, self._settled(rows, index, smoothed, ends, slow_weights, limits)
+        return smoothed, np.array(slow_weights)
 
     def _settled(
         self,
@@ -288,22 +292,16 @@ class SwitchBank:
         index: slice | np.ndarray,
         smoothed: np.ndarray,
         ends: Sequence[int],
-        weights: Sequence[float],
-        limits: Sequence[float],
+        weights: np.ndarray,
     ) -> np.ndarray:
         """Whether the tags of each stream have settled, (n, 1) bool; moves the slower averages,
         which begin anew at a change."""
         slow: np.ndarray = self._slow[index]
-        change = np.abs(smoothed - slow).mean(axis=1) > limits
-        towards = np.where(change, 1.0, weights)[:, None]
+        new = (np.abs(smoothed - slow).mean(axis=1) > self._change[index]) | np.isinf(weights)
+        towards = np.where(new, 1.0, weights)[:, None]
         self._slow[index] = slow + towards * (smoothed - slow)
-        settled = np.empty((len(rows), 1), bool)
-        for i, (row, end, new) in enumerate(zip(rows, ends, change.tolist(), strict=True)):
-            settings = self._settings[row]
-            assert settings is not None
-            if new:
-                self._changed[row] = end
-            settled[i] = end - self._changed[row] >= settings.settled.after
+        changed = self._changed[index] = np.where(new, ends, self._changed[index])
+        settled: np.ndarray = (ends - changed >= self._after[index])[:, None]
         return settled
 
     def _flip(self, row: int, tag: int, at: int) -> Switch:
@@ -318,7 +316,9 @@ class SwitchBank:
     def _set(self, row: int, settings: SwitchSettings) -> None:
         self._settings[row] = settings
         self._high[row], self._low[row] = settings.high, settings.low
-        self._settled_high[row], self._settled_low[row] = settings.settled[:2]
+        self._settled_high[row], self._settled_low[row], change, after, _ = settings.settled
+        self._change[row], self._after[row] = change, after
+        self._settles |= change < math.inf
         self._needed_on[row] = settings.needed_on
         self._needed_off[row] = settings.needed_off
 
@@ -330,7 +330,10 @@ class SwitchBank:
             known = [getattr(self, name)] if n else []
             setattr(self, name, np.concatenate([*known, np.zeros((more, self._n_tags), kind)]))
         self._settings += [None] * more
-        self._changed += [0] * more
+        self._change, self._after = (
+            np.append(x, np.zeros(more)) for x in (self._change, self._after)
+        )
+        self._changed = np.append(self._changed, np.zeros(more, np.int64))
         self._ends += [None] * more
         self._free += range(n + more - 1, n - 1, -1)
 
