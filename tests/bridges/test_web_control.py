@@ -12,7 +12,7 @@ from support.sounds import tone, write_wav
 from support.wall import TAGGER
 from support.web_server import SECONDS, Feed, Server, serving, wait_for
 
-from streamtag.engine.smoothing import SwitchSettings
+from streamtag.engine.smoothing import Settled, SwitchSettings
 from streamtag.history.threshold_preview import BREAK, WindowScores, replay_switch
 
 PAGE = {"Streamtag-Request": "1"}
@@ -223,3 +223,23 @@ def test_the_replay_switches_as_the_engine_does() -> None:
     far = [WindowScores(k * SECOND, k * SECOND, (0.9,)) for k in (1, 2, 3, 4)]
     later = [WindowScores(s.middle + 2 * BREAK, s.end + 2 * BREAK, (0.9,)) for s in far]
     assert len(replay_switch([*far, *later], settings)) == 2  # the stream was away between
+
+
+def test_the_replay_knows_when_tags_have_settled() -> None:
+    near, wide = (
+        (np.array([0.5, np.inf]), np.full(2, 0.4)),
+        (np.array([0.8, np.inf]), np.full(2, 0.1)),
+    )
+    settled = Settled(*wide, change=0.25, after=3 * SECOND, slow=2 * SECOND)
+    settings = SwitchSettings(*near, settled=settled)
+
+    def replay(*others: float) -> list[tuple[float, float]]:
+        own = (0.1, 0.1, 0.1, 0.1, 0.1, 0.6, 0.6, 0.6, 0.6, 0.2, 0.2)
+        scores = [
+            WindowScores(k * SECOND, k * SECOND, pair)
+            for k, pair in enumerate(zip(own, others, strict=True))
+        ]
+        return [(a / SECOND, b / SECOND) for a, b in replay_switch(scores, settings)]
+
+    assert replay(*[0.2] * 5, *[0.9] * 6) == [(5, 10)]  # much changes with it; then it stays
+    assert replay(*[0.2] * 11) == []  # little changes, so 0.6 is not enough

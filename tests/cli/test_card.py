@@ -11,6 +11,7 @@ from rich.console import Console
 
 from streamtag.cli.card import calibration_words, card_page
 from streamtag.model.bundle import read_card
+from streamtag.model.card import Settling
 from streamtag.model.shipped import default_bundle
 from streamtag.train.evaluation.reliability import reliability
 
@@ -47,13 +48,25 @@ def test_few_recordings_show_nothing() -> None:
     assert calibration_words({"error": None, "bins": []}) == "unknown: no recordings"
 
 
-def shown(bundle: Path, **scores: Any) -> str:
+def shown(bundle: Path, settling: Settling | None = None, **scores: Any) -> str:
     """The page of a bundle at 80 columns, with other scores."""
     file = io.StringIO()
-    card = read_card(bundle)
+    card = dataclasses.replace(read_card(bundle), settling=settling)
     card = dataclasses.replace(card, scores=scores) if scores else card
     Console(file=file, width=80).print(card_page(bundle, card, "abc", "unknown"), highlight=False)
     return file.getvalue()
+
+
+def test_thresholds_of_settled_tags_are_shown(toy_bundle: Path) -> None:
+    n = len(read_card(toy_bundle).tags)
+    later = Settling(
+        change=0.1, seconds=4.0, on_thresholds=(0.876,) * n, off_thresholds=(0.123,) * n
+    )
+    page = shown(toy_bundle, later)
+    assert "other thresholds 4 s after the last change" in page
+    assert "0.876  " in page
+    assert "0.123" in page
+    assert "settled" not in shown(toy_bundle)
 
 
 def test_the_worst_tags_are_named(toy_bundle: Path) -> None:
