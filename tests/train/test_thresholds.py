@@ -234,6 +234,22 @@ def test_kinds_of_sound_are_neither_missed_nor_held() -> None:
     assert rock == speech
 
 
+def test_a_rare_tag_is_not_left_with_one_window() -> None:
+    truth = np.repeat(np.array([[1.0], [0.0]], np.float32), (10, 90), axis=0)
+    scores = np.concatenate([np.linspace(0.5, 0.95, 10), np.linspace(0.1, 0.9, 90)])[:, None]
+    rules = dataclasses.replace(RULES, beta=0.1)
+    found = [
+        choose_thresholds(("rap",), truth, scores, dataclasses.replace(rules, smallest_recall=r))
+        for r in (0.0, 0.3, 0.8)
+    ]
+    reached = [(scores[:10, 0] >= one.on[0]).mean() for one in found]
+    assert reached == [0.1, 0.3, 0.8]
+    none = choose_thresholds(
+        ("rap",), 0 * truth, scores, dataclasses.replace(rules, smallest_recall=0.3)
+    )
+    assert none.off_by_default == ("rap",)
+
+
 def test_settled_tags_have_wider_thresholds_but_kinds_of_sound_never_settle() -> None:
     truth = np.repeat(np.array([[1.0], [0.0]], np.float32), 100, axis=0)
     scores = np.concatenate([np.linspace(0.2, 0.7, 100), np.linspace(0, 0.25, 100)])[:, None]

@@ -146,6 +146,8 @@ def choose_thresholds(
     kinds = np.isin(tags, SOUND_KINDS)
     even = rule_thresholds(targets, probabilities, rules.rule, max(1, rules.beta))
     best = np.where(kinds, even, best)
+    if rules.smallest_recall:
+        best = np.fmin(best, recall_thresholds(targets, probabilities, rules.smallest_recall))
     if rules.stray_share < 1:
         stray = stray_thresholds(tags, targets, probabilities, rules.stray_share)
         best = np.maximum(best, stray)
@@ -186,6 +188,15 @@ def _settling(
         on_thresholds=tuple(map(_rounded, later_on.tolist())),
         off_thresholds=tuple(map(_rounded, later_off.tolist())),
     )
+
+
+def recall_thresholds(targets: np.ndarray, probabilities: np.ndarray, share: float) -> np.ndarray:
+    """Per tag, the score that a share of the rows that have it reach, (n_tags,); NaN without any.
+
+    With few of them and a small beta, the largest F may be that of a single row.
+    """
+    rows = [probabilities[targets[:, i] >= 0.5, i] for i in range(targets.shape[1])]
+    return np.array([np.quantile(own, 1 - share) if len(own) else np.nan for own in rows])
 
 
 def stray_thresholds(

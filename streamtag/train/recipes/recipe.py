@@ -430,6 +430,8 @@ class Thresholds:
     """A tag that would switch on at a smaller probability is off by default."""
     smallest_f1: float = 0.0
     """So is a tag whose decisions reach a smaller F1 in validation."""
+    smallest_recall: Share = 0.0
+    """At least about this share of a tag's validation windows reach its on threshold."""
     off_ratio: Annotated[float, Field(gt=0, le=1)] = 0.7
     """Off threshold divided by on threshold."""
     stray_share: Annotated[float, Field(gt=0, le=1)] = 1.0
