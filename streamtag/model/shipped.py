@@ -12,9 +12,9 @@ DEFAULT_MODEL = "general-2.pt"
 KNOWN_CHECKSUMS = frozenset(
     {
         "093a0947b12aaf0524e63e35e03facd2f94c0401ee79849ff7fe1721b2bfdc06",  # general-1
-        "717edea394593ebcfc9c2238cbe1135b726c9c63ae7e27911e94664fa6e00dce",  # general-2
-        "99caa1cbdcbc95e74b9a4d6d1a6b724ee18d793fa86c188d5118dbded8950f11",  # general-2-small
-        "df87a3375f72d61a65e6af5c834175865796999493f5d62e3e01df8801794b8c",  # general-2-free
+        "db4db91137d25205a0b65d8034c0782490b40c33ef8bec0ff894a9fb5ff7016f",  # general-2
+        "158510101b2a80c15287a99bfa70f26a94f102fee48def345e932b52375ee23f",  # general-2-small
+        "a8108aa8bbba1bd960af789b858da062a079834eaffbdfbe94581f87ead2640d",  # general-2-free
         "f4d2109f9391dd98c6e9346813841e2c9b93136dc8143860a8e81a3cf2607b80",  # instruments-1
     }
 )
