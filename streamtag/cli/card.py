@@ -142,10 +142,7 @@ def _facts(path: Path, card: Card, checksum: str, trust: str) -> Table:
         "mood": " and ".join(card.dimensions) + ", with their deviations" * bool(card.dimensions),
         "switching": f"smoothed over {card.smoothing_seconds:g} s, on after "
         f"{card.min_on_seconds:g} s, off after {card.min_off_seconds:g} s",
-        "settling": f"other thresholds {card.settling.seconds:g} s after the last change of what "
-        "plays"
-        if card.settling
-        else "",
+        "settling": _settling(card),
         "recipe": f"{recipe['name']}: all its values with --json" if recipe else "",
         "more": "\n".join(_lines({k: v for k, v in card.extra.items() if k != "recipe" and v})),
         "scores": "\n".join(_lines(dict(_other_scores(card)))),
@@ -232,6 +229,13 @@ def _tags_table(card: Card) -> Table:
         numbers = (*(f"{level:.3f}" for level in levels), *areas)
         tags.add_row(Text(tag), *numbers, *kind, Text(", ".join(notes), "dim"))
     return tags
+
+
+def _settling(card: Card) -> str:
+    later = card.settling
+    return (
+        f"other thresholds {later.seconds:g} s after the last change of what plays" if later else ""
+    )
 
 
 def _per_tag(scores: Any) -> dict[str, Any]:

@@ -109,7 +109,7 @@ class TaggerSettings:
         may, wider = np.isfinite(high), np.array(card.settling.on_thresholds)
         on = _odds(wider) / _odds(near_on) * _odds(np.where(may, high, near_on))
         off = np.array(card.settling.off_thresholds) / near_off * low
-        return np.where(may, on / (1 + on), high), off
+        return np.where(may, np.maximum(on / (1 + on), high), high), off
 
     def _check_names(self, card: Card, enabled: Iterable[str]) -> None:
         timed = [tag for tag, times in self.tag.items() if times]

@@ -44,6 +44,17 @@ def test_settled_tags_have_the_cards_wider_thresholds() -> None:
     assert off == pytest.approx([0.04, 0.5, 0.6])
 
 
+def test_rounding_never_brings_settled_thresholds_below_the_others() -> None:
+    same = (0.5, 0.6, 0.7)
+    settling = Settling(change=0.1, seconds=5.0, on_thresholds=same, off_thresholds=same)
+    narrow = card(on_thresholds=same, off_thresholds=same, settling=settling)
+    for k in range(1, 1000):
+        level = {tag: k / 1000 for tag in narrow.tags}
+        settings = TaggerSettings(on_thresholds=level, off_thresholds=level)
+        on, off = settings.settled_thresholds(narrow)
+        assert (off <= on).all(), k
+
+
 def test_tags_that_may_not_switch_have_an_infinite_threshold() -> None:
     on, _ = TaggerSettings(tags=("high",)).thresholds(CARD)
     assert on.tolist() == [math.inf, 0.6, math.inf]

@@ -54,7 +54,8 @@ PACKAGES: Mapping[str, Package] = {
     "wizznic-data": Package("games/wizznic/packs/000_wizznic/music", "GPL"),
     "xmoto-data": Package("games/xmoto/Textures/Musics", "GPL"),
 }
-"""By name. None has music of the tables, or by an artist of their validation or test."""
+"""By name, with the licence of most of its music. Neither its copyright file nor the tags of its
+files name an artist of the validation or test recordings."""
 ENDINGS = (".ogg", ".opus", ".mp3")
 EXCERPT, APART = 60.0, 150.0
 """Seconds of an excerpt, and from one to the next of the same piece."""
