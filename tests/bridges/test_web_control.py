@@ -156,7 +156,7 @@ def test_the_effect_of_a_threshold_on_the_last_hour(desk: tuple[Server, CommandL
     assert 180 < (end - begin) / 1000 < 420
     lower = preview(desk[0], on=0.3).json()
     assert lower["would"]["seconds"] > found["would"]["seconds"]
-    assert preview(desk[0], on=0.995).json()["would"] == {"times": 0, "seconds": 0, "spans": []}
+    assert preview(desk[0], on=0.98).json()["would"] == {"times": 0, "seconds": 0, "spans": []}
     for wrong in ({"on": 2}, {"tag": "nothing", "on": 0.5}, {"tagger": "x", "on": 0.5}, {}):
         assert preview(desk[0], **wrong).status_code == 400
 

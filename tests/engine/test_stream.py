@@ -11,6 +11,7 @@ from streamtag.engine.settings import LagPolicy, TaggerSettings
 from streamtag.engine.stream import Stream, StreamFrontEnd
 from streamtag.engine.stream_tagger import PendingWindow, StreamTagger, update_all
 from streamtag.errors import StreamError
+from streamtag.model.card import Settling
 
 RATE = 44100
 
@@ -38,6 +39,16 @@ def test_windows_are_told_in_samples_of_the_stream() -> None:
     for due in dues:  # 8000 Hz, hop 80, 256 samples per frame
         assert due.end == 1000 + -(-((due.window.end - 1) * 80 + 256) * RATE // 8000)
     assert {d.due_at for d in dues} == {0.5}
+
+
+def test_a_stream_switches_by_its_cards_thresholds_of_settled_tags() -> None:
+    """One window each tenth of a second; the on threshold is 0.55, and 0.8 after 0.3 s."""
+    later = Settling(change=0.9, seconds=0.3, on_thresholds=(0.8,) * 3, off_thresholds=(0.1,) * 3)
+    for first, values in ((0, (0.7, 0.7)), (5, (0.1, 0.1, 0.1, 0.1, 0.7, 0.9))):
+        some = stream_tagger(settling=later)
+        dues = some.due_windows(ring(70), 0, 10**6, 0.0, last=False)[: len(values)]
+        on = [e for e in results(dues, *values) if isinstance(e, TagStarted)]
+        assert {e.decided for e in on} == {dues[first].end}
 
 
 def test_windows_end_where_the_audio_ends() -> None:
