@@ -12,8 +12,8 @@ DEFAULT_MODEL = "general-2.pt"
 KNOWN_CHECKSUMS = frozenset(
     {
         "093a0947b12aaf0524e63e35e03facd2f94c0401ee79849ff7fe1721b2bfdc06",  # general-1
-        "db4db91137d25205a0b65d8034c0782490b40c33ef8bec0ff894a9fb5ff7016f",  # general-2
-        "158510101b2a80c15287a99bfa70f26a94f102fee48def345e932b52375ee23f",  # general-2-small
+        "84c5c0f0ab0fe0be5f2cf5b8d5ad8c1471c8b1a19ea785e8fb172a4b904a8f42",  # general-2
+        "3752fae9e312f11f8c12d68cbe41d35928d6081b68bd42987a4be3cf15f99ac3",  # general-2-small
         "a8108aa8bbba1bd960af789b858da062a079834eaffbdfbe94581f87ead2640d",  # general-2-free
         "f4d2109f9391dd98c6e9346813841e2c9b93136dc8143860a8e81a3cf2607b80",  # instruments-1
     }

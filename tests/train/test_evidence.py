@@ -9,14 +9,16 @@ from torch import nn
 
 from streamtag.audio.front_end import frames_of
 from streamtag.errors import RecipeError
+from streamtag.model.card import Card, PastPadding
 from streamtag.train.data.corpora import Item
 from streamtag.train.data.known import KnownItem
 from streamtag.train.data.vocabulary import VocabularyTag
 from streamtag.train.distillation.evidence import Combination, learn
-from streamtag.train.distillation.labels import judging_truth
+from streamtag.train.distillation.labels import judging_truth, learn_labels
 from streamtag.train.distillation.long_programme import LongProgrammes, ProgrammePart
 from streamtag.train.distillation.mixing import LabelledTrack, SoundMaterial
 from streamtag.train.distillation.programme import ProgrammeWindows
+from streamtag.train.distillation.teachers import TeacherScores
 from streamtag.train.evaluation.metrics import rank_correlation
 from streamtag.train.nets.dimensions import with_dimensions
 from streamtag.train.nets.efficientat import StreamedEfficientAt
@@ -71,6 +73,26 @@ class TestEvidence:
         assert np.isfinite(made.soft_labels(missing, 2.0)).all()
         missing[:] = np.nan
         assert np.isnan(made.soft_labels(missing, 2.0)).all()
+
+    def test_what_may_be_no_music_is_not_called_music(self) -> None:
+        words = tuple(
+            VocabularyTag(tag, "kind", (("audioset", tag.title()),), "")
+            for tag in ("music", "singing", "silence")
+        )
+        card = Card(
+            name="t", net="n", features=RECIPE.features, window_frames=1, hop_frames=1,
+            first_frames=1, padding=PastPadding.SILENCE, tags=("Music", "Singing", "Silence"),
+            on_thresholds=(0.2,) * 3, off_thresholds=(0.1,) * 3,
+        )  # fmt: skip
+        known = KnownItem(Item("a", Path("a"), (), "train", "a", 0, 9), {"music": 1.0})
+        piece, wind, voice = (
+            {"audioset": TeacherScores(np.arange(4.0), np.array([heard] * 4, np.float32))}
+            for heard in ((0.9, 0.001, 0.01), (0.1, 0.001, 0.01), (0.1, 0.5, 0.01))
+        )
+        made = learn_labels(words, {"audioset": card}, [(known, piece), (known, voice)], 1.3)
+        assert (made.labels(piece, known)[:, 0] == 1).all()
+        assert np.isnan(made.labels(wind, known)[:, 0]).all()
+        assert (made.labels(voice, known)[:, 0] == 1).all()
 
     def test_the_table_has_a_row_per_tag(self) -> None:
         rows = learned()[0].table(["rock", "sad"]).splitlines()

@@ -37,6 +37,8 @@ FOUND = {
 }
 """Tags whose probability by AudioSet means the same everywhere, unlike those of genres. The
 threshold of singing finds four fifths of the sung songs and no other (see models-method.md)."""
+DOUBTFUL = 0.3
+"""Where AudioSet gives music less, and nobody sings, it is not known whether it is music."""
 SUNG_LOGIT = 1.5
 """Added to the logit of singing where a song is known to be sung."""
 JUDGED = (0.1, 0.85)
@@ -83,7 +85,7 @@ class Labeller:
     def _find(
         self, tags: np.ndarray, scores: Mapping[str, TeacherScores], moments: np.ndarray
     ) -> None:
-        """Sets the tags of `FOUND`; all recordings are music."""
+        """Sets the tags of `FOUND`; all recordings are music, but wind in a game may be one."""
         p = np.clip(scores[TAUGHT].at(moments), CLAMP, 1 - CLAMP)
         logits, card = np.log(p / (1 - p)), self.cards[TAUGHT]
         for i, tag in enumerate(self.vocabulary):
@@ -92,7 +94,9 @@ class Labeller:
                 words = [column_of(card, t) for v, t in tag.teacher_tags if v == TAUGHT]
                 own = logits[:, words].max(axis=1) - np.log(at / (1 - at))
                 tags[:, i] = sigmoid(slope * own)
-        tags[:, self._column("music")] = 1
+        music = p[:, column_of(card, "Music")]
+        unsung = tags[:, self._column("singing")] < 0.5
+        tags[:, self._column("music")] = np.where((music < DOUBTFUL) & unsung, np.nan, 1)
         tags[:, self._column("silence")] = 0
 
     def _know(self, tags: np.ndarray, known: KnownItem) -> None:
