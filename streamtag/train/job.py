@@ -369,8 +369,8 @@ def _load_pretrained(job: TrainingJob, recipe: Recipe, model: Model, sets: Sets)
     """
     origin = read_origin(_origin(job, recipe))
     notes = begin_with(model, recipe, sets.tags, origin)
-    whole = recipe.pretrained_part != "base"  # with an output layer that has learned
-    if sets.beginning is not None and not whole and hasattr(model.net, "begin_dense"):
+    trunk_alone = recipe.pretrained_part == "base"  # all weights have an output layer that learned
+    if sets.beginning is not None and trunk_alone and hasattr(model.net, "begin_dense"):
         begin_dense = cast(Any, model.net).begin_dense
         begin_dense(*(torch.from_numpy(values) for values in sets.beginning))
         notes.append("begins with the teacher's classes as its tags")

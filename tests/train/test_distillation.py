@@ -352,14 +352,16 @@ class TestSounds:
         assert sounds.join_recordings([np.zeros(80000, np.float32)] * 9, 8000,
                                 np.random.default_rng(1)) == []  # fmt: skip
 
-    def test_made_noises_are_as_long_as_told_at_many_levels(self) -> None:
-        found = sounds.made_noises(8000, 1)
-        assert len(found) == sounds.MADE_NOISES
-        assert all(len(s) == sounds.MADE_SECONDS * 8000 and np.abs(s).max() <= 1 for s in found)
+    def test_synthetic_noises_are_as_long_as_told_at_many_levels(self) -> None:
+        found = sounds.synthetic_noises(8000, 1)
+        assert len(found) == sounds.SYNTHETIC_NOISES
+        assert all(
+            len(s) == sounds.SYNTHETIC_SECONDS * 8000 and np.abs(s).max() <= 1 for s in found
+        )
         levels = [float(np.sqrt(np.mean(s**2))) for s in found]
         assert min(levels) < 0.01
         assert max(levels) > 0.1
-        again = sounds.made_noises(8000, 1)
+        again = sounds.synthetic_noises(8000, 1)
         assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
 
     def test_no_voice_and_no_language_is_in_two_splits(self) -> None:

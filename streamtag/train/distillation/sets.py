@@ -576,13 +576,13 @@ def _noise_and_speech(
     """Frames of a split's noise and speech, from a file if they were made before."""
     augment = replace(recipe.augment, audio_level_db=0.0)
     key = [VERSION, recipe.seed, split, recipe.features.to_dict(), asdict(augment)]
-    made = recipe.distil is not None and recipe.distil.evidence and split == "train"
-    key += [sounds.MADE_NOISES] if made else []
+    synthetic = recipe.distil is not None and recipe.distil.evidence and split == "train"
+    key += [sounds.SYNTHETIC_NOISES] if synthetic else []
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
     path = cache / f"sounds-{name}.npz"
     if not path.exists():
         rate = recipe.features.sample_rate
-        own = sounds.made_noises(rate, recipe.seed) if made else []
+        own = sounds.synthetic_noises(rate, recipe.seed) if synthetic else []
         found = {
             "noise": sounds.noises(data, split, rate) + own,
             "voice": sounds.speech(data, split, rate, recipe.seed),

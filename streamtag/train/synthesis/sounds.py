@@ -1,6 +1,6 @@
 """Sounds without music: noise and speech, by split.
 
-Noise is ESC-10 with its own folds, and for training hiss, hum, motors and ticks made here. Speech
+Noise is ESC-10 with its own folds, and for training synthetic hiss, hum, motors and ticks. Speech
 is spoken digits by speaker, telephone announcements (Debian: asterisk-core-sounds-*-wav) by voice,
 letters, syllables and words spoken for children (klettres-data, ktuberling-data) by language, and
 numbers read by flite and, in many voices and languages, by espeak-ng. The first two are narrow-band
@@ -17,7 +17,8 @@ import numpy as np
 import soxr
 
 from streamtag.errors import RecipeError
-from streamtag.train.data.effects import power
+from streamtag.train.data.effects import convolve, noise, power
+from streamtag.train.synthesis.mixtures import at_random_level
 from streamtag.train.synthesis.notes import read
 
 ANNOUNCEMENTS = Path("/usr/share/asterisk/sounds")
@@ -48,11 +49,11 @@ ESPEAK_LANGUAGES = {
 ESPEAK_STYLES = ("m1", "m3", "m7", "f2", "f4", "croak", "whisper")
 """Variants of the voice of espeak-ng."""
 NOISE_LICENCE = "CC BY 3.0"
-"""Of ESC-10."""
+"""Of ESC-10; what is synthesised has none."""
 SPEECH_LICENCE = "CC BY-SA or GPL"
 """Of the digits and announcements, and of the letters and words; what is synthesised has none."""
-MADE_NOISES, MADE_SECONDS = 150, 12.0
-"""Noises made for training, and seconds of each."""
+SYNTHETIC_NOISES, SYNTHETIC_SECONDS = 150, 12.0
+"""How many noises are synthesised, and seconds of each."""
 STRETCH = 14.0
 """Seconds that joined recordings last at least."""
 
@@ -64,76 +65,70 @@ def noises(data: Path, split: str, rate: int) -> list[np.ndarray]:
     return [sound for sound in found if power(sound) > 1e-9]
 
 
-def made_noises(rate: int, seed: int) -> list[np.ndarray]:
+def synthetic_noises(rate: int, seed: int) -> list[np.ndarray]:
     """Hiss of every colour, mains hum, motors and ticks, (n,) float32 each, for training.
 
-    Recordings of ESC-10 have no steady hiss, which is what a dead line sends.
+    ESC-10 has no steady hiss, which is what a dead line sends.
     """
     rng = np.random.default_rng([seed, 43])
     kinds = (_hiss, _hiss, _hum, _motor, _ticks)
-    return [kinds[i % len(kinds)](rate, rng) for i in range(MADE_NOISES)]
+    return [at_random_level(kinds[i % len(kinds)](rate, rng), rng) for i in range(SYNTHETIC_NOISES)]
 
 
-def _levelled(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """At a root mean square between -50 and -10 dB, clipped to ±1."""
-    loud = 10 ** (rng.uniform(-50, -10) / 20) / np.sqrt(power(samples))
-    out: np.ndarray = np.clip(samples * loud, -1, 1).astype(np.float32)
-    return out
-
-
-def _coloured(rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Noise whose power falls by 0 to 6 dB per octave, between two random frequencies."""
-    n = round(MADE_SECONDS * rate)
-    spectrum, hz = np.fft.rfft(rng.standard_normal(n)), np.fft.rfftfreq(n, 1 / rate)
-    spectrum *= np.maximum(hz, 20.0) ** -rng.uniform(0, 1)
+def _band_of_noise(rate: int, rng: np.random.Generator) -> np.ndarray:
+    """Noise of a random colour between two random frequencies, (n,)."""
+    n = round(SYNTHETIC_SECONDS * rate)
+    spectrum, hertz = np.fft.rfft(noise(n, rate, rng)), np.fft.rfftfreq(n, 1 / rate)
     low, high = 10 ** rng.uniform(1, 2.5), 10 ** rng.uniform(3, 4.3)
-    return np.fft.irfft(spectrum * (hz > low) * (hz < high), n)
+    return np.fft.irfft(spectrum * (hertz > low) * (hertz < high), n)
 
 
 def _hiss(rate: int, rng: np.random.Generator) -> np.ndarray:
     """Steady, or as wind and waves."""
-    noise = _coloured(rate, rng)
-    at = np.arange(len(noise)) / rate
+    hiss = _band_of_noise(rate, rng)
+    at = np.arange(len(hiss)) / rate
     depth = rng.choice([0.0, rng.uniform(0, 0.9)])
     swell = 1 + depth * np.sin(2 * np.pi * (rng.uniform(0.05, 1) * at + rng.random()))
-    return _levelled(noise * swell, rng)
+    out: np.ndarray = hiss * swell
+    return out
 
 
 def _hum(rate: int, rng: np.random.Generator) -> np.ndarray:
     """Of the mains, with some hiss."""
-    at = np.arange(round(MADE_SECONDS * rate)) / rate
+    at = np.arange(round(SYNTHETIC_SECONDS * rate)) / rate
     pitch, steep = rng.choice([50.0, 60.0]), rng.uniform(0.5, 2)
-    waves = sum(
-        rng.random() * k**-steep * np.sin(2 * np.pi * (k * pitch * at + rng.random()))
-        for k in range(1, 40)
-    )
-    hiss = _coloured(rate, rng)
-    return _levelled(waves + hiss * rng.uniform(0, 0.5) * np.std(waves) / np.std(hiss), rng)
+    hum = np.zeros(len(at))
+    for k in range(1, 40):
+        hum += rng.random() * k**-steep * np.sin(2 * np.pi * (k * pitch * at + rng.random()))
+    hiss = _band_of_noise(rate, rng)
+    out: np.ndarray = hum + hiss * rng.uniform(0, 0.5) * np.std(hum) / np.std(hiss)
+    return out
 
 
 def _motor(rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Noise in pulses 8 to 120 times a second, faster and slower."""
-    noise = _coloured(rate, rng)
-    at = np.arange(len(noise)) / rate
+    """Noise in pulses, 8 to 120 a second, faster and slower."""
+    hiss = _band_of_noise(rate, rng)
+    at = np.arange(len(hiss)) / rate
     wander = rng.uniform(0, 0.3) * np.sin(2 * np.pi * (rng.uniform(0.03, 0.5) * at + rng.random()))
     phase = 2 * np.pi * np.cumsum(rng.uniform(8, 120) * (1 + wander)) / rate
     pulses = np.exp(rng.uniform(0.5, 3) * (np.sin(phase) - 1))
-    return _levelled(noise * pulses + rng.uniform(0, 0.3) * noise, rng)
+    out: np.ndarray = hiss * (pulses + rng.uniform(0, 0.3))
+    return out
 
 
 def _ticks(rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Of a clock or a crackling line: short bursts, even or not."""
-    n = round(MADE_SECONDS * rate)
+    """Short bursts, even as of a clock, or uneven as of a crackling line."""
+    n = round(SYNTHETIC_SECONDS * rate)
     gap, uneven = rng.uniform(0.1, 1.5), rng.choice([0.0, 0.9])
-    gaps = gap * (1 + uneven * rng.uniform(-1, 1, round(MADE_SECONDS / gap) + 1))
-    hits = np.zeros(n)
+    gaps = gap * (1 + uneven * rng.uniform(-1, 1, round(SYNTHETIC_SECONDS / gap) + 1))
     at = (np.cumsum(gaps) * rate).astype(int)
-    hits[at[at < n]] = 1.0
-    burst = _coloured(rate, rng)[: rate // 5]
-    burst = burst * np.exp(-np.arange(len(burst)) / rate / rng.uniform(0.002, 0.04))
-    size = n + len(burst)
-    joined = np.fft.irfft(np.fft.rfft(hits, size) * np.fft.rfft(burst, size), size)[:n]
-    return _levelled(joined + 1e-3 * np.std(joined) * rng.standard_normal(n), rng)
+    hits = np.zeros(n, np.float32)
+    hits[at[at < n]] = 1
+    burst = _band_of_noise(rate, rng)[: rate // 5]
+    burst *= np.exp(-np.arange(len(burst)) / rate / rng.uniform(0.002, 0.04))
+    ticks = convolve(hits, burst.astype(np.float32))
+    out: np.ndarray = ticks + 1e-3 * np.std(ticks) * rng.standard_normal(n)
+    return out
 
 
 def speech(data: Path, split: str, rate: int, seed: int) -> list[np.ndarray]:
