@@ -43,6 +43,20 @@ _PICKLED = re.compile(
 """What the pickles of a TorchScript file refer to, as `module name`."""
 
 
+def without_sources(data: bytes) -> bytes:
+    """The archive of a TorchScript file without its debug information.
+
+    That is lines of the modules' Python files with the paths that they had on the machine which
+    wrote the file. Errors name lines of the archive's own code instead.
+    """
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w") as new:
+        for item in old.infolist():
+            if not item.filename.endswith(".debug_pkl"):
+                new.writestr(item, old.read(item))
+    return out.getvalue()
+
+
 class BundleArchive:
     """The archive in the bytes of a bundle.
 

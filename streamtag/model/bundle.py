@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Self, cast
@@ -20,7 +21,7 @@ from pydantic_core import from_json
 from streamtag.audio.feature_config import FeatureConfig
 from streamtag.audio.front_end import FEATURES_VERSION, frames_of
 from streamtag.errors import BundleError
-from streamtag.model.archive import BundleArchive
+from streamtag.model.archive import BundleArchive, without_sources
 from streamtag.model.card import Card
 
 CARD = "card.json"
@@ -38,11 +39,17 @@ def save_bundle(path: Path, module: Any, card: Card) -> None:
         module: a `torch.jit.ScriptModule` on the CPU.
         card: complete, golden answer included.
     """
+    save_script(path, module, {CARD: card.to_dict()})
+
+
+def save_script(path: Path, module: Any, extra: Mapping[str, Any]) -> None:
+    """Writes a scripted module and extra files, tables by name, without paths of this machine."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    texts = {name: json.dumps(t, indent=1, ensure_ascii=False) for name, t in extra.items()}
+    data = without_sources(module.save_to_buffer(_extra_files=texts))
     partial = path.with_name(path.name + ".partial")
-    text = json.dumps(card.to_dict(), indent=1, ensure_ascii=False)
     try:
-        module.save(str(partial), _extra_files={CARD: text})
+        partial.write_bytes(data)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

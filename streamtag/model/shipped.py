@@ -11,11 +11,11 @@ from streamtag.errors import BundleError, SourceError
 DEFAULT_MODEL = "general-2.pt"
 KNOWN_CHECKSUMS = frozenset(
     {
-        "093a0947b12aaf0524e63e35e03facd2f94c0401ee79849ff7fe1721b2bfdc06",  # general-1
-        "84c5c0f0ab0fe0be5f2cf5b8d5ad8c1471c8b1a19ea785e8fb172a4b904a8f42",  # general-2
-        "3752fae9e312f11f8c12d68cbe41d35928d6081b68bd42987a4be3cf15f99ac3",  # general-2-small
-        "a8108aa8bbba1bd960af789b858da062a079834eaffbdfbe94581f87ead2640d",  # general-2-free
-        "f4d2109f9391dd98c6e9346813841e2c9b93136dc8143860a8e81a3cf2607b80",  # instruments-1
+        "3a4d66c266104521017d2f7ea6412a85a9f75484af76df560418bd6d9bcff219",  # general-1
+        "07ef55ab9efda6a9dc1ad2af303cb0df24d2bf6734a38f8ca2b583e36a97287e",  # general-2
+        "1e7572b454055a21ef70b1c82486f8f2cb4a82934bf69e8b2b5ef21fd322db3e",  # general-2-small
+        "3995efe224308b78df008c6320e7e267c2df81a0f41c2bc93a2f2767e0207dcf",  # general-2-free
+        "80a5621dd96dab116eb37bead71c61a54093b52c087c389cd2cf7ec96f2bc216",  # instruments-1
     }
 )
 """SHA-256 of every bundle that comes with streamtag. These need neither trial nor signature."""

@@ -159,7 +159,10 @@ def _training(
     epochs = total_epochs(recipe)
     most = "at most " if any(stage.patience for stage in recipe.fit.stages) else ""
     yield "epoch", f"{steps} batches, about {duration(epoch)}"
-    yield "training", f"{most}{epochs} epochs, {most}about {duration(epochs * epoch)}"
+    count = recipe.fit.trainings
+    times = f"{count} trainings of " if count > 1 else ""
+    whole = duration(count * epochs * epoch)
+    yield "training", f"{times}{most}{epochs} epochs, {most}about {whole}"
 
 
 def _seconds_of_step(training: Training, module: LossModule) -> float:

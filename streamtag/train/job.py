@@ -15,7 +15,7 @@ from rich.console import Console
 from streamtag.errors import RecipeError
 from streamtag.model.tagger import Tagger
 from streamtag.train.data.fingerprint import fingerprint
-from streamtag.train.data.loader import BatchShare
+from streamtag.train.data.loader import BatchShare, Loader
 from streamtag.train.data.samples import Samples, Sets, statistics
 from streamtag.train.data.windows import RecordingSamples
 from streamtag.train.data_sets import TrainingJob, make_sets, make_sets_here
@@ -42,7 +42,7 @@ from streamtag.train.resuming import (
     open_run,
     refuse_other_data,
 )
-from streamtag.train.run_folder import RunFolder, result
+from streamtag.train.run_folder import RunFolder, Weights, result
 from streamtag.train.training.card import make_card
 from streamtag.train.training.distributed import (
     barrier,
@@ -50,7 +50,14 @@ from streamtag.train.training.distributed import (
     process_group,
     resolve_device,
 )
-from streamtag.train.training.loop import FitResult, Training, fit
+from streamtag.train.training.loop import (
+    FitResult,
+    Training,
+    cpu_weights,
+    fit,
+    running_mean,
+    with_statistics,
+)
 
 
 def train(
@@ -213,16 +220,41 @@ def train_net(job: TrainingJob, recipe: Recipe, sets: Sets) -> Model:
     else:
         note_pretrained(job, recipe, data)
         open_run(job, folder, facts)
-        if job.plot:
-            job.progress.say(f"curves, fresh after every epoch: {folder.path / 'curves.png'}")
-        found = fit(
-            Training(recipe, model, sets.train, sets.validation, folder, job.progress, job.share,
-                     job.device, job.workers, plot=job.plot)
-        )  # fmt: skip
+        run = _mean_of_trainings if recipe.fit.trainings > 1 else _fitted
+        found = run(job, sets, model, folder)
     if job.share.rank == 0:
         folder.path.mkdir(parents=True, exist_ok=True)
         folder.finish(found.members, found.shares)
     return assemble(recipe, found.members, found.shares, len(sets.tags))
+
+
+def _fitted(job: TrainingJob, sets: Sets, model: Model, folder: RunFolder) -> FitResult:
+    """Trains the model, or lets its training go on."""
+    if job.plot:
+        job.progress.say(f"curves, fresh after every epoch: {folder.path / 'curves.png'}")
+    return fit(
+        Training(folder.recipe, model, sets.train, sets.validation, folder, job.progress, job.share,
+                 job.device, job.workers, plot=job.plot)
+    )  # fmt: skip
+
+
+def _mean_of_trainings(job: TrainingJob, sets: Sets, model: Model, folder: RunFolder) -> FitResult:
+    """Trains the net several times, each in a run of its own, and averages the weights."""
+    if folder.is_finished:
+        return FitResult(*result(folder.path))
+    recipe = folder.recipe
+    mean: Weights = {}
+    for draw in range(recipe.fit.trainings):
+        one = dataclasses.replace(
+            recipe,
+            name=f"{recipe.name}-{draw + 1}",
+            fit=dataclasses.replace(recipe.fit, trainings=1, draw=draw),
+        )
+        job.progress.member(draw + 1, recipe.fit.trainings, one.name)
+        mean = running_mean(mean, draw, cpu_weights(train_net(job, one, sets)))
+    batches = Loader(sets.train, recipe, workers=job.workers, plain=True).epoch(0)
+    twin = with_statistics(model, mean, batches, recipe.window_frames)
+    return FitResult([cpu_weights(twin)], None)
 
 
 def _wanted(

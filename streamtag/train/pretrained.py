@@ -56,8 +56,10 @@ class Origin:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What the run and the card of a model say of the weights that it begins with."""
-        return {"source": self.source, "checksum": self.checksum, "licence": self.licence}
+        """What the run and the card of a model say of the weights that it begins with, without the
+        path of this machine."""
+        source = "/".join(Path(self.source).parts[-2:])
+        return {"source": source, "checksum": self.checksum, "licence": self.licence}
 
     @property
     def checksum(self) -> str:

@@ -60,6 +60,14 @@ def test_a_shipped_card_is_written_byte_for_byte_as_it_was_read(name: str) -> No
     assert json.dumps(table, indent=1, ensure_ascii=False) == text
 
 
+def test_no_path_of_this_machine_is_in_it(bundle: Path) -> None:
+    with zipfile.ZipFile(bundle) as archive:
+        text = b"".join(map(archive.read, archive.namelist()))
+    assert b"def forward" in text
+    assert str(ROOT).encode() not in text
+    assert b"site-packages" not in text
+
+
 def test_the_checksum_is_sha256(bundle: Path) -> None:
     assert checksum(bundle) == hashlib.sha256(bundle.read_bytes()).hexdigest()
 

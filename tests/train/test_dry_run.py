@@ -56,6 +56,11 @@ def test_data_net_memory_time_and_what_would_be_written(work: Path, tmp_path: Pa
     assert {path.name for path in tmp_path.iterdir()} == {"cache"}
 
 
+def test_several_trainings_take_so_many_times_as_long(work: Path, tmp_path: Path) -> None:
+    told = facts(work, tmp_path, changes=["fit.trainings=3"])
+    assert told["training"].startswith("3 trainings of 2 epochs, about ")
+
+
 def test_what_the_net_would_begin_with(work: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "old.pt"
     bundle.touch()

@@ -14,6 +14,8 @@ from streamtag.engine.offline import tag_blocks
 from streamtag.errors import RecipeError
 from streamtag.model.tagger import Tagger
 from streamtag.train.job import export_run, train
+from streamtag.train.nets.model import new_model
+from streamtag.train.recipes.file import load_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +119,29 @@ def test_an_ensemble_is_the_mean_of_its_members(tones: Path, recipe: Path, tmp_p
     assert card.extra["members"] == members
     assert card.scores["test"]["roc_auc"] == 1.0
     assert heard(path, "high")["high"] == 1
+
+
+def test_the_mean_of_two_trainings(tones: Path, recipe: Path, tmp_path: Path) -> None:
+    """They begin with the same weights and end with others; what is averaged was not thrown away:
+    the command, given again, only writes the bundle."""
+    changes = ("fit.trainings=2", "fit.stages.0.epochs=4")
+    out = tmp_path / "mean.pt"
+    train(recipe, tones, out, changes=changes, **places(tmp_path))
+    runs = tmp_path / "runs"
+    one, other, mean = (
+        torch.load(runs / name / "weights.pt", weights_only=True)["members"][0]
+        for name in ("tones-1", "tones-2", "tones")
+    )
+    learned = [name for name, _ in new_model(load_recipe(recipe), 2).named_parameters()]
+    assert not any(torch.equal(one[name], other[name]) for name in learned)
+    for name in learned:
+        torch.testing.assert_close(mean[name], (one[name] + other[name]) / 2)
+    assert heard(out, "high")["high"] == 1
+    before = (runs / "tones-1" / "weights.pt").stat().st_mtime_ns
+    out.unlink()
+    train(recipe, tones, out, changes=changes, **places(tmp_path))
+    assert out.exists()
+    assert (runs / "tones-1" / "weights.pt").stat().st_mtime_ns == before
 
 
 def test_pretrained_weights_are_made_first_and_used(tones: Path, tmp_path: Path) -> None:

@@ -77,6 +77,16 @@ def test_the_recipe_of_the_shipped_model_is_read() -> None:
             "lr = 3e-3\nkeep_optimizer = true",
             "fit.stages.0.keep_optimizer: expected fal",
         ),
+        (
+            "batch_size = ",
+            "trainings = 2\nper_tag = true\nbatch_size = ",
+            "fit.trainings: expected 1 with fit.per_tag",
+        ),
+        (
+            "batch_size = ",
+            "trainings = 0\nbatch_size = ",
+            "fit.trainings: expected greater than or equal",
+        ),
         ("[[fit.stages]]", "[fit.stages]", "fit.stages: expected a valid array, got"),
         (
             'select = "pr_auc"',

@@ -86,7 +86,7 @@ class Loader:
         if self._augment.mixup_two_orders:
             partners = self._rows(epoch, 2)[first:]
             wanted = [[*a, *b] for a, b in zip(wanted, partners, strict=True)]
-        seeds = (self._recipe.seed, epoch)
+        seeds = (self._recipe.training_seed, epoch)
         source = _Windows(self._samples, self._augment, seeds)
         loader = DataLoader(
             source, batch_sampler=wanted, num_workers=self._workers, collate_fn=_collated,
@@ -104,7 +104,7 @@ class Loader:
             [(i, order) for i in rows[begin:end][mine].tolist()] for begin, end in self._cuts()
         ]
         if self._recipe.recordings.shuffle == "batches" and not self._plain:
-            np.random.default_rng([self._recipe.seed, epoch, order]).shuffle(batches)
+            np.random.default_rng([self._recipe.training_seed, epoch, order]).shuffle(batches)
         return batches
 
     def _order(self, epoch: int, order: int) -> np.ndarray:
@@ -113,7 +113,7 @@ class Loader:
         if self._plain:
             return rows
         now = 0 if shuffle == "batches" else epoch
-        rng = np.random.default_rng([self._recipe.seed, now, order])
+        rng = np.random.default_rng([self._recipe.training_seed, now, order])
         rows = rng.permutation(rows)
         if shuffle == "windows":
             return rows

@@ -8,7 +8,6 @@ For use outside the daemon, where neither streamtag nor torchaudio is: `torch.ji
     tagger.seconds(samples.shape[1])           # (n_windows, 2): from when to when
 """
 
-import json
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,7 +18,13 @@ from torch import Tensor, nn
 from streamtag.audio.block import Block, Resampler
 from streamtag.engine.offline import tag_blocks
 from streamtag.errors import BundleError
-from streamtag.model.bundle import golden_signal, golden_window, read_card, silence_frame
+from streamtag.model.bundle import (
+    golden_signal,
+    golden_window,
+    read_card,
+    save_script,
+    silence_frame,
+)
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger, flush_denormal_weights, read_module
 from streamtag.model.threads import one_thread
@@ -147,9 +152,7 @@ def with_front_end(bundle: Path, out: Path, *, rate: int | None = None) -> None:
     about = card.to_dict() | {"rate": wanted, "bundle": bundle.name, "sha256": tagger.checksum}
     trial = out.with_name(f"{out.name}.trial")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(about, indent=1, ensure_ascii=False)
-        scripted.save(str(trial), _extra_files={CARD: text})
+        save_script(trial, scripted, {CARD: about})
         # It has just been written here, and it is no bundle.
         written = torch.jit.load(str(trial), map_location="cpu")  # type: ignore[no-untyped-call]
         _compare(written, tagger, wanted, out)

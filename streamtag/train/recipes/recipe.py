@@ -25,6 +25,9 @@ POPULARITY = "popularity"
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Whole = Annotated[int, Field(ge=0)]
+TRAINING_SEEDS = 1_000_003
+"""From the seed of one training of a recipe to that of the next."""
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Decibels = Annotated[float, Field(ge=0, le=100)]
@@ -409,6 +412,12 @@ class Fit:
     """Weight of the distance of logits from those of soft targets, beside the cross-entropy."""
     normalise: bool = False
     """Bands are scaled to mean 0 and deviation 1 over the training set."""
+    trainings: Count = 1
+    """The net is trained so many times from the same weights on the same data, each time in another
+    order, with other augmentation and dropout; the bundle has the mean of the weights (Wortsman et
+    al., "Model soups", 2022)."""
+    draw: Whole = 0
+    """Which of those trainings this is; they are numbered by themselves."""
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
@@ -502,6 +511,11 @@ class Recipe:
     deviates: tuple[str, ...] = ()
     """Where it differs from the paper and from its authors' code, a sentence each."""
 
+    @property
+    def training_seed(self) -> int:
+        """Seed of all that differs between trainings on the same data from the same beginning."""
+        return self.seed + TRAINING_SEEDS * self.fit.draw
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         for key, is_fine, expected in _recipe_rules(self):
@@ -539,6 +553,9 @@ def _recipe_rules(recipe: Recipe) -> Iterator[tuple[str, object, str]]:
     yield "tags", len(set(recipe.tags)) == len(recipe.tags), "no name twice"
     yield "first_frames", 1 <= recipe.first_frames <= recipe.window_frames, "1 to window_frames"
     yield "fit.stages", recipe.fit.stages or recipe.net.name == POPULARITY, "at least one"
+    gives_one = not (recipe.fit.per_tag or recipe.fit.snapshots)
+    is_one = recipe.fit.trainings == 1 or gives_one
+    yield "fit.trainings", is_one, "1 with fit.per_tag or fit.snapshots, which give several nets"
     has_mean = recipe.fit.snapshots == 0 or recipe.fit.swa_start > 0
     yield "fit.snapshots", has_mean, "0 without fit.swa_start"
     for i, stage in enumerate(recipe.fit.stages):

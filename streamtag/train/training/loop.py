@@ -504,7 +504,7 @@ def _warn_of_undefined_areas(training: Training) -> None:
 
 
 def _seed(training: Training, step: int) -> int:
-    seeds = [training.recipe.seed, step, training.share.rank, 6]
+    seeds = [training.recipe.training_seed, step, training.share.rank, 6]
     return int(np.random.SeedSequence(seeds).generate_state(1)[0])
 
 
