@@ -12,8 +12,8 @@ DEFAULT_MODEL = "general-2.pt"
 KNOWN_CHECKSUMS = frozenset(
     {
         "3a4d66c266104521017d2f7ea6412a85a9f75484af76df560418bd6d9bcff219",  # general-1
-        "07ef55ab9efda6a9dc1ad2af303cb0df24d2bf6734a38f8ca2b583e36a97287e",  # general-2
-        "1e7572b454055a21ef70b1c82486f8f2cb4a82934bf69e8b2b5ef21fd322db3e",  # general-2-small
+        "14481a39a3c2e45290994181d2b483fe050aa4de3bb6324f96792fd21bfad886",  # general-2
+        "243d4fb6a5a1f958ddda85c8330edd6bb706a189bd81046328a97cf4b6339223",  # general-2-small
         "3995efe224308b78df008c6320e7e267c2df81a0f41c2bc93a2f2767e0207dcf",  # general-2-free
         "80a5621dd96dab116eb37bead71c61a54093b52c087c389cd2cf7ec96f2bc216",  # instruments-1
     }
