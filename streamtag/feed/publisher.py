@@ -30,7 +30,13 @@ from streamtag.feed.messages import (
     parse,
 )
 from streamtag.feed.replay import ReplayServer
-from streamtag.feed.sockets import PublisherSocket, bind_socket, next_to, replay_socket
+from streamtag.feed.sockets import (
+    PublisherSocket,
+    bind_socket,
+    end_context,
+    next_to,
+    replay_socket,
+)
 from streamtag.feed.timestamps import rfc3339
 
 log = logging.getLogger(__name__)
@@ -195,7 +201,7 @@ class Publisher:
         if self._journal:
             self._journal.close()
             self._journal = None
-        self._context.destroy(round(linger * 1000))
+        end_context(self._context, linger)
 
     def _serve_replay(self, replay: str) -> str:
         assert self._journal is not None
