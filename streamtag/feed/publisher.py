@@ -30,19 +30,15 @@ from streamtag.feed.messages import (
     parse,
 )
 from streamtag.feed.replay import ReplayServer
-from streamtag.feed.sockets import (
-    PublisherSocket,
-    bind_socket,
-    end_context,
-    next_to,
-    replay_socket,
-)
+from streamtag.feed.sockets import PublisherSocket, bind_socket, next_to, replay_socket
 from streamtag.feed.timestamps import rfc3339
 
 log = logging.getLogger(__name__)
 
 READY = "ready, publishing on "
 """A daemon logs this, followed by the address, when somebody may subscribe."""
+END_SECONDS = 10.0
+"""How long libzmq may take to end, besides the time that subscribers are given."""
 POLL_SECONDS = 0.1
 """How long an idle publisher takes at most to notice a new subscriber."""
 BATCH = 1000
@@ -193,7 +189,10 @@ class Publisher:
         return self._subscribed.wait(seconds)
 
     def close(self, linger: float = 2.0) -> None:
-        """Sends what is queued, gives subscribers `linger` seconds to fetch it, and ends."""
+        """Sends what is queued, gives subscribers `linger` seconds to fetch it, and ends.
+
+        libzmq 4.3.5 was seen not to return from ending its context: that is not waited for.
+        """
         self._queue.close()
         self._thread.join()
         if self._replay:
@@ -201,7 +200,13 @@ class Publisher:
         if self._journal:
             self._journal.close()
             self._journal = None
-        end_context(self._context, linger)
+        ending = threading.Thread(
+            target=self._context.destroy, args=(round(linger * 1000),), name="end", daemon=True
+        )
+        ending.start()
+        ending.join(linger + END_SECONDS)
+        if ending.is_alive():
+            log.warning("feed: its sockets did not close; they end with this process")
 
     def _serve_replay(self, replay: str) -> str:
         assert self._journal is not None

@@ -9,7 +9,6 @@ a bound for the receive queue a flood takes all memory.
 
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -40,8 +39,6 @@ MAX_SUBSCRIPTIONS_AT_ONCE = 50_000
 """More subscriptions in one round of a tenth of a second are a flood: they wait in memory."""
 MAX_TOPIC_BYTES = 250_000
 """More bytes of all subscribed topics are a flood: ZeroMQ uses fifty times as much memory."""
-END_SECONDS = 10.0
-"""How long libzmq may take to end, besides the time that unsent messages are given."""
 _MORE, _LAST = int(zmq.DONTWAIT | zmq.SNDMORE), int(zmq.DONTWAIT)
 
 quick_send = zmq.backend.Socket.send
@@ -52,26 +49,6 @@ quick_receive = zmq.backend.Socket.recv
 
 Context = zmq.Context[zmq.Socket[bytes]]
 Socket = zmq.Socket[bytes]
-
-
-def end_context(context: Context, linger: float) -> None:
-    """Closes the sockets of a context and ends it, but does not wait for ever: libzmq 4.3.5 was
-    seen not to return from `zmq_ctx_term`. Then the end of the process closes what is left.
-
-    Args:
-        context: no other thread uses its sockets any more.
-        linger: seconds that unsent messages are given.
-    """
-    work = threading.Thread(
-        target=context.destroy, args=(round(1000 * linger),), name="end of ZeroMQ", daemon=True
-    )
-    work.start()
-    work.join(linger + END_SECONDS)
-    if work.is_alive():
-        log.warning(
-            "ZeroMQ did not close its sockets within %g s; they are left to the end of the "
-            "process", linger + END_SECONDS,
-        )  # fmt: skip
 
 
 def bound_and_probe(socket: Socket, high_water: int) -> None:

@@ -43,11 +43,11 @@ _PICKLED = re.compile(
 """What the pickles of a TorchScript file refer to, as `module name`."""
 
 
-def without_sources(data: bytes) -> bytes:
+def without_debug_info(data: bytes) -> bytes:
     """The archive of a TorchScript file without its debug information.
 
-    That is lines of the modules' Python files with the paths that they had on the machine which
-    wrote the file. Errors name lines of the archive's own code instead.
+    It names the Python files that the module came from, with their paths on the machine that wrote
+    it. Without it errors name lines of the archive's own code.
     """
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w") as new:

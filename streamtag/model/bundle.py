@@ -21,7 +21,7 @@ from pydantic_core import from_json
 from streamtag.audio.feature_config import FeatureConfig
 from streamtag.audio.front_end import FEATURES_VERSION, frames_of
 from streamtag.errors import BundleError
-from streamtag.model.archive import BundleArchive, without_sources
+from streamtag.model.archive import BundleArchive, without_debug_info
 from streamtag.model.card import Card
 
 CARD = "card.json"
@@ -46,7 +46,7 @@ def save_script(path: Path, module: Any, extra: Mapping[str, Any]) -> None:
     """Writes a scripted module and extra files, tables by name, without paths of this machine."""
     path.parent.mkdir(parents=True, exist_ok=True)
     texts = {name: json.dumps(t, indent=1, ensure_ascii=False) for name, t in extra.items()}
-    data = without_sources(module.save_to_buffer(_extra_files=texts))
+    data = without_debug_info(module.save_to_buffer(_extra_files=texts))
     partial = path.with_name(path.name + ".partial")
     try:
         partial.write_bytes(data)

@@ -253,7 +253,7 @@ def _mean_of_trainings(job: TrainingJob, sets: Sets, model: Model, folder: RunFo
         job.progress.member(draw + 1, recipe.fit.trainings, one.name)
         mean = running_mean(mean, draw, cpu_weights(train_net(job, one, sets)))
     batches = Loader(sets.train, recipe, workers=job.workers, plain=True).epoch(0)
-    twin = with_statistics(model, mean, batches, recipe.window_frames)
+    twin = with_statistics(model.to(job.device), mean, batches, recipe.window_frames)
     return FitResult([cpu_weights(twin)], None)
 
 

@@ -1,6 +1,7 @@
 """The publisher never waits for anybody, and says what it lost."""
 
 import json
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -110,3 +111,22 @@ def test_a_taken_address_is_an_error(publisher: Publisher) -> None:
 
 def test_nobody_subscribes(publisher: Publisher) -> None:
     assert not publisher.wait_for_subscriber(0)
+
+
+def test_closing_does_not_wait_for_ever(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    may_end, destroy = threading.Event(), publisher._context.destroy
+
+    def slow(linger: int) -> None:
+        may_end.wait(SECONDS)
+        destroy(linger)
+
+    monkeypatch.setattr(publisher._context, "destroy", slow)
+    monkeypatch.setattr("streamtag.feed.publisher.END_SECONDS", 0.1)
+    publisher.close(linger=0)
+    assert "its sockets did not close" in caplog.text
+    (ending,) = (t for t in threading.enumerate() if t.name == "end")
+    may_end.set()
+    ending.join(SECONDS)
+    assert publisher._context.closed

@@ -4,7 +4,6 @@ None has ZeroMQ's heartbeats, with which libzmq would end the process when a con
 receive queue is full; each has a bound for that queue, and the system's probes instead.
 """
 
-import threading
 import time
 from collections.abc import Iterator
 
@@ -69,23 +68,3 @@ def test_a_subscribers_sockets(publisher: Publisher) -> None:
         check(subscriber._socket, 123)
         assert subscriber._requests is not None
         assert subscriber._requests.heartbeat_ivl == 0
-
-
-def test_a_library_that_does_not_end_is_left_behind(
-    publisher: Publisher, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    ended, destroy = threading.Event(), publisher._context.destroy
-
-    def slow(linger: int) -> None:
-        ended.wait(SECONDS)
-        destroy(linger)
-
-    monkeypatch.setattr(publisher._context, "destroy", slow)
-    monkeypatch.setattr("streamtag.feed.sockets.END_SECONDS", 0.1)
-    publisher.close(linger=0)
-    assert "did not close its sockets within 0.1 s" in caplog.text
-    assert not ended.is_set()
-    ended.set()
-    (work,) = (t for t in threading.enumerate() if t.name == "end of ZeroMQ")
-    work.join(SECONDS)
-    assert publisher._context.closed

@@ -32,7 +32,7 @@ from streamtag.feed.client.tracker import (
 from streamtag.feed.keys import KeyPair, read_pair, read_public
 from streamtag.feed.nats.connection import NatsOptions, is_nats
 from streamtag.feed.rights import topic_starts
-from streamtag.feed.sockets import bound_and_probe, end_context
+from streamtag.feed.sockets import bound_and_probe
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5757"
 RESEND_SECONDS = 1.0
@@ -264,7 +264,7 @@ class Connection:
         if not self._socket.closed:
             self._socket.disable_monitor()
             self._socket.close()
-        end_context(self._context, 0)
+        self._context.destroy(linger=0)
 
     def _timeout_error(self) -> FeedError:
         keys = ", and is server_key its public key" if self._keys else ""

@@ -417,7 +417,7 @@ class Fit:
     order, with other augmentation and dropout; the bundle has the mean of the weights (Wortsman et
     al., "Model soups", 2022)."""
     draw: Whole = 0
-    """Which of those trainings this is; they are numbered by themselves."""
+    """Which of those trainings this is, from 0; `trainings` sets it."""
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
