@@ -65,6 +65,9 @@ ALIASES = {"singing": "vocals", "female voice": "female vocals", "male voice": "
 """What general-1 calls tags of general-2."""
 FAMILIES = {"notes": "unseen notes", "tunes": "unseen tunes, known", "unknown": "tunes, unknown"}
 """The tests of instruments, by what their titles in a card contain."""
+FIRST, FIRST_SLACK = (1.0, 3.0, 10.0), 0.1
+"""Seconds after a stream begins at which its first answers are judged, and by how much later their
+windows may end."""
 LOUDEST = 0.9
 """Peak of the loudest judged piece."""
 SOUND_RATE = 32000
@@ -249,11 +252,47 @@ def area(truth: Sequence[float] | np.ndarray, scores: Sequence[float] | np.ndarr
     return float(found.roc_auc[0])
 
 
+def _tags_of_music(subject: Subject) -> tuple[list[str], list[int]]:
+    """The tags whose agreement is judged, and their places in the vocabulary."""
+    places = {tag.tag: i for i, tag in enumerate(subject.material.vocabulary)}
+    tags = [t for t in places if t in subject.columns and t not in ("music", "silence")]
+    return tags, [places[tag] for tag in tags]
+
+
+def first_answers(subject: Subject) -> dict[str, Any]:
+    """Agreement with the combined teachers soon after a stream begins, by seconds. The labels are
+    those of the middle of the first ten seconds, whenever the answer comes."""
+    tags, where = _tags_of_music(subject)
+    labels, columns = subject.material.labelled[1], subject.of(tags)
+    said: dict[float, list[np.ndarray]] = {seconds: [] for seconds in FIRST}
+    soft, size = [], round((FIRST[-1] + 0.5) * subject.rate)
+    for heard in subject.music:
+        item = heard.known.item
+        samples = read_samples(item, subject.rate, SECONDS)
+        for start in range(0, len(samples) - size + 1, size):
+            rows = subject.hear(samples[start : start + size]).scores
+            for seconds in FIRST:
+                so_far = [row for row in rows if row.end <= seconds + FIRST_SLACK]
+                said[seconds].append(np.array(so_far[-1].values)[columns])
+            middle = round((start / subject.rate + FIRST[-1] / 2) / LABEL_STEP)
+            own = labels[item.name]
+            soft.append(own[min(middle, len(own) - 1)][where])
+    truth = np.stack(soft)
+    common = ((truth >= 0.5).sum(axis=0) >= 3) & ((truth < 0.5).sum(axis=0) >= 3)
+    out: dict[str, Any] = {"excerpts": len(truth), "tags": int(common.sum())}
+    for seconds, answers in said.items():
+        values = np.stack(answers)
+        auc = areas((truth[:, common] >= 0.5).astype(float), values[:, common]).roc_auc
+        ranks = [rank_correlation(truth[:, k], values[:, k]) for k in np.flatnonzero(common)]
+        out[f"{seconds:g} s"] = {
+            "roc_auc": round(float(np.mean(auc)), 3), "rank": round(float(np.mean(ranks)), 3)
+        }  # fmt: skip
+    return out
+
+
 def agreement(subject: Subject) -> dict[str, Any]:
     """Agreement with the combined teachers on unseen sources, and per tag."""
-    tags = [t for t in subject.columns if t not in ("music", "silence")]
-    where = [i for i, tag in enumerate(subject.material.vocabulary) if tag.tag in tags]
-    tags = [subject.material.vocabulary[i].tag for i in where]
+    tags, where = _tags_of_music(subject)
     labels, parts = subject.material.labelled[1], []
     for heard in subject.music:
         values, rows = heard.thinned()
@@ -457,9 +496,9 @@ def _cpu_seconds(call: Callable[[], object]) -> float:
 
 
 SECTIONS: Mapping[str, Callable[[Subject], dict[str, Any]]] = {
-    "agreement": agreement, "singing": singing, "genres": genres, "people": people,
-    "false events": false_events, "speech": speech, "live": live, "instruments": instruments,
-    "cost": cost,
+    "agreement": agreement, "first answers": first_answers, "singing": singing, "genres": genres,
+    "people": people, "false events": false_events, "speech": speech, "live": live,
+    "instruments": instruments, "cost": cost,
 }  # fmt: skip
 
 

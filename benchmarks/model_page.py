@@ -93,6 +93,8 @@ ROWS: tuple[tuple[str, str, Callable[[Results], Any]], ...] = (
     ("combined teachers, unseen sources: macro ROC-AUC", "≥ .93",
      lambda r: with_range(r["agreement"]["roc_auc"])),
     ("the same: mean rank correlation", "≥ .80", lambda r: with_range(r["agreement"]["rank"])),
+    ("1 / 3 / 10 s after a stream begins: macro ROC-AUC", "rising",
+     lambda r: " / ".join(f"{r['first answers'][f'{s} s']['roc_auc']:.2f}" for s in (1, 3, 10))),
     ("unseen songs: singing, ROC-AUC", "≥ .93", lambda r: with_range(r["singing"]["mean"])),
     ("speech against singing, ROC-AUC", "≥ .95", lambda r: r["speech"]["against singing"]),
     ("genre, unseen artists: macro ROC-AUC", "≥ .95", lambda r: with_range(r["genres"]["roc_auc"])),

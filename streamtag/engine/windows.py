@@ -27,7 +27,8 @@ class Window:
 class Windower:
     """Determines which windows are due as the number of frames of a stream grows.
 
-    Windows end on a grid: at every multiple of `hop_frames` from `first_frames` on. What is due
+    Windows end on a grid: at every multiple of `hop_frames` from `first_frames` on. If the first
+    answer needs less than a hop, there is one window more, with just these frames. What is due
     depends on the number of frames only, so whole = pieces.
 
     Args:
@@ -42,19 +43,16 @@ class Windower:
             if value < 1:
                 raise ValueError(f"{name}_frames: expected at least 1, got {value}")
         self.window_frames, self.hop_frames = window_frames, hop_frames
-        first = self._first = min(first_frames, window_frames)
-        self._first_end = -(-first // hop_frames) * hop_frames
+        self._first = min(first_frames, window_frames)
         self.reset()
 
     def reset(self) -> None:
         """Starts again with frame 0."""
-        self._next_end = self._first_end
-        self._last_end = 0
+        self.skip(0)
 
     def skip(self, n_frames: int) -> None:
         """Skips the windows that end within the first `n_frames`."""
-        next_end = (n_frames // self.hop_frames + 1) * self.hop_frames
-        self._next_end = max(self._first_end, next_end)
+        self._next_end = self._end_after(n_frames)
         self._last_end = n_frames
 
     def set_hop(self, hop_frames: int, n_frames: int) -> None:
@@ -62,7 +60,6 @@ class Windower:
         if hop_frames == self.hop_frames:
             return
         self.hop_frames = hop_frames
-        self._first_end = -(-self._first // hop_frames) * hop_frames
         self.skip(n_frames)
 
     @property
@@ -72,11 +69,12 @@ class Windower:
 
     def due(self, n_frames: int) -> list[Window]:
         """The windows that have become due, now that there are `n_frames`, oldest first."""
-        ends = range(self._next_end, n_frames + 1, self.hop_frames)
-        if ends:
-            self._last_end = ends[-1]
-            self._next_end = ends[-1] + self.hop_frames
-        return [self._window(end) for end in ends]
+        windows = []
+        while self._next_end <= n_frames:
+            windows.append(self._window(self._next_end))
+            self._last_end = self._next_end
+            self._next_end = self._end_after(self._next_end)
+        return windows
 
     def last(self, n_frames: int) -> list[Window]:
         """What `due` has left: at most one window, which ends with the very last frame."""
@@ -85,6 +83,12 @@ class Windower:
             self._last_end = n_frames
             windows.append(self._window(n_frames))
         return windows
+
+    def _end_after(self, frame: int) -> int:
+        """The first end of a window after `frame`."""
+        if frame < self._first < self.hop_frames:
+            return self._first
+        return -(-max(frame + 1, self._first) // self.hop_frames) * self.hop_frames
 
     def _window(self, end: int) -> Window:
         start = end - self.window_frames

@@ -9,7 +9,8 @@ from streamtag.model.card import PastPadding
 
 def by_definition(n: int, window: int, hop: int, first: int) -> list[Window]:
     """All windows of a stream of `n` frames, from the definition."""
-    ends = [e for e in range(1, n + 1) if e % hop == 0 and e >= first]
+    first = min(window, first)
+    ends = [e for e in range(1, n + 1) if (e % hop == 0 and e >= first) or e == first < hop]
     if n and (not ends or ends[-1] < n):
         ends.append(n)
     return [Window(max(0, e - window), e, e < window) for e in ends]
@@ -23,7 +24,8 @@ def walk(windower: Windower, counts: list[int]) -> list[Window]:
 
 @pytest.mark.parametrize("n", [0, 1, 9, 10, 11, 19, 20, 21, 29, 30, 31, 49, 50, 51, 60, 123])
 @pytest.mark.parametrize(
-    ("window", "hop", "first"), [(50, 10, 20), (50, 10, 25), (10, 10, 10), (3, 7, 1), (50, 1, 50)]
+    ("window", "hop", "first"),
+    [(50, 10, 20), (50, 10, 25), (10, 10, 10), (3, 7, 1), (3, 7, 5), (50, 20, 9), (50, 1, 50)],
 )
 def test_the_windows_are_those_of_the_definition(n: int, window: int, hop: int, first: int) -> None:
     expected = by_definition(n, window, hop, first)
