@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from instrument_excerpts import Excerpts, instrument_excerpts
 from model_page import write_page
 from rich.console import Console
 
@@ -30,7 +31,6 @@ from streamtag.engine.offline import TaggerResult, tag_blocks
 from streamtag.history import taggram
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger
-from streamtag.train.data.corpora import Item
 from streamtag.train.data.extraction import read_samples
 from streamtag.train.data.known import KnownItem, known_targets
 from streamtag.train.data.radio import speech_over
@@ -63,8 +63,6 @@ MIXED = (16, 12.0)
 ALIASES = {"singing": "vocals", "female voice": "female vocals", "male voice": "male vocals",
            "tender": "romantic", "funny": "fun"}  # fmt: skip
 """What general-1 calls tags of general-2."""
-FAMILIES = {"notes": "unseen notes", "tunes": "unseen tunes, known", "unknown": "tunes, unknown"}
-"""The tests of instruments, by what their titles in a card contain."""
 FIRST, FIRST_SLACK = (1.0, 3.0, 10.0), 0.1
 """Seconds after a stream begins at which its first answers are judged, and by how much later their
 windows may end."""
@@ -74,6 +72,12 @@ SOUND_RATE = 32000
 """Hz of the noise and speech that is kept."""
 HARMLESS = {"noise": ("kind",), "speech": ("kind", "voice")}
 """Categories whose tags are no false events on a kind of sound."""
+
+
+def full_windows(result: TaggerResult) -> np.ndarray:
+    """(n, n_tags) probabilities of the full windows; of the last one if none is full."""
+    rows = [row.values for row in result.scores if not row.provisional]
+    return np.array(rows or [result.scores[-1].values])
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +92,7 @@ class Heard:
     @property
     def full(self) -> np.ndarray:
         """(n, n_tags) probabilities of the full windows; of the last one if none is full."""
-        rows = [row.values for row in self.result.scores if not row.provisional]
-        return np.array(rows or [self.result.scores[-1].values])
+        return full_windows(self.result)
 
     def thinned(self) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities of full windows, one in `STEP` seconds, and the rows of their labels: of
@@ -139,6 +142,11 @@ class Material:
         """The judged pieces of the test songs, each once on a piano."""
         found = rated_items(self.data, self.cache / "rated", 1, self.report)
         return [k for k in found if k.item.split == "test"]
+
+    @cached_property
+    def instrument_excerpts(self) -> tuple[tuple[str, ...], dict[str, Excerpts]]:
+        """Families of instruments, and excerpts of each test with what sounds in them."""
+        return instrument_excerpts(self.data, self.cache, self.report)
 
     def noise_and_speech(self, kind: str) -> list[np.ndarray]:
         """Test sounds at `SOUND_RATE`, made once."""
@@ -401,7 +409,7 @@ def speech(subject: Subject) -> dict[str, Any]:
 def _full(subject: Subject, samples: np.ndarray) -> np.ndarray:
     """(n, n_tags) of the full windows of a sound."""
     clipped = np.clip(samples, -1, 1).astype(np.float32)
-    return Heard(KnownItem(Item("", Path(), (), "test")), subject.hear(clipped)).full
+    return full_windows(subject.hear(clipped))
 
 
 def people(subject: Subject) -> dict[str, Any]:
@@ -465,12 +473,20 @@ def live(subject: Subject) -> dict[str, Any]:
 
 
 def instruments(subject: Subject) -> dict[str, Any]:
-    """Families of instruments against the truth, as its own training measured them at the end."""
-    out = {}
-    for name, words in FAMILIES.items():
-        for title, row in subject.card.scores.items():
-            if words in title:
-                out[name] = {"roc_auc": round(row["roc_auc"], 3), "pr_auc": round(row["pr_auc"], 3)}
+    """Families of instruments against the truth, in excerpts that are the same for every model:
+    the mean over the windows of each."""
+    families, tests = subject.material.instrument_excerpts
+    out: dict[str, Any] = {}
+    for name, (audio, truth) in tests.items():
+        said = []
+        for i, one in enumerate(audio):
+            samples = sounds.resampled(one.astype(np.float32), SOUND_RATE, subject.rate)
+            said.append(full_windows(subject.hear(samples)).mean(axis=0)[subject.of(families)])
+            subject.material.report(f"{subject.card.name}, {name}", i + 1, len(audio))
+        each = {tag: area(truth[:, k], np.array(said)[:, k]) for k, tag in enumerate(families)}
+        each = {tag: round(auc, 3) for tag, auc in each.items() if np.isfinite(auc)}
+        mean = round(float(np.mean(list(each.values()))), 3)
+        out[name] = {"roc_auc": mean, "families": each, "excerpts": len(audio)}
     return out
 
 
@@ -484,15 +500,16 @@ def cost(subject: Subject) -> dict[str, Any]:
             windows = subject.tagger.staging(n)
             windows[:] = np.random.default_rng(0).normal(-6, 2, windows.shape)
             subject.tagger.warm_up([n])
-            seconds = min(_cpu_seconds(lambda w=windows: subject.tagger(w)) for _ in range(10))
+            seconds = min(_cpu_seconds(subject.tagger, windows) for _ in range(10))
         out[f"batch of {n}"] = round(1000 * seconds / n / card.hop_seconds, 3)
     return out | {"bytes": subject.tagger.path.stat().st_size if subject.tagger.path else 0}
 
 
-def _cpu_seconds(call: Callable[[], object]) -> float:
-    began = time.thread_time()
-    call()
-    return time.thread_time() - began
+def _cpu_seconds(tagger: Tagger, windows: np.ndarray) -> float:
+    """CPU seconds of a call, which may run in a thread of the tagger's own."""
+    began = tagger.cpu_seconds
+    tagger(windows)
+    return tagger.cpu_seconds - began
 
 
 SECTIONS: Mapping[str, Callable[[Subject], dict[str, Any]]] = {
