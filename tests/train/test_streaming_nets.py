@@ -27,7 +27,7 @@ from streamtag.train.nets.vqvae_classifiers import CodeTagger
 pytestmark = pytest.mark.usefixtures("one_thread", "loaded_once")
 
 TAGS = 3
-NEAR = 1e-5
+NEAR, EXACT = 1e-5, 1e-10
 LOUD = 1e6
 
 
@@ -162,18 +162,21 @@ def around(reach: Reach) -> tuple[int, int]:
 
 @streaming
 def test_an_embedding_alone_equals_that_inside_a_stream(case: Case) -> None:
-    model = case.trained()
+    """In double precision: random weights amplify roundings, which depend on the processor. Codes
+    are looked up in single precision."""
+    double = not case.net.startswith("vqvae")
+    model = case.trained().to(torch.float64 if double else torch.float32)
     reach = model.net.reach
     before, after = around(reach)
     k = before + 2
-    frames = case.windows(1, (k + 1 + after + 2) * reach.stride)
+    frames = case.windows(1, (k + 1 + after + 2) * reach.stride).to(model.mean.dtype)
     first, end = (k - before) * reach.stride, (k + 1 + after) * reach.stride
     with torch.inference_mode():
         inside, alone = model.trunk(frames), model.trunk(frames[:, first:end])
     assert inside.shape[1] == frames.shape[1] // reach.stride - reach.short
     assert inside.shape[2] == alone.shape[2]
     expected = inside[:, k]
-    atol = NEAR * max(1.0, float(expected.abs().max()))
+    atol = (EXACT if double else NEAR) * max(1.0, float(expected.abs().max()))
     torch.testing.assert_close(alone[:, before], expected, rtol=0, atol=atol)
 
 
