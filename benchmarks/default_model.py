@@ -1,7 +1,8 @@
 """Judges default models side by side: against teachers, people and known truth, live, and by cost.
 
 Everything is measured on the test part of the recordings (`train.distillation.splits`), and on
-noise, speech and judged pieces that are kept from training. Intervals are 95 % ranges over draws of
+noise, speech and judged pieces that are kept from training. `--part validation` measures on the
+part that choices are made on. Intervals are 95 % ranges over draws of
 whole sources (bootstrap). What is measured once is kept in the results, per bundle.
 
     python benchmarks/default_model.py models/general-2.pt models/general-1.pt \
@@ -111,6 +112,8 @@ class Material:
     data: Path
     cache: Path
     console: Console
+    part: str = "test"
+    """Of the recordings, sounds, pieces and notes."""
     sounds: dict[str, list[np.ndarray]] = field(default_factory=dict)
 
     def report(self, what: str, done: int, total: int) -> None:
@@ -125,38 +128,38 @@ class Material:
 
     @cached_property
     def labelled(self) -> tuple[list[KnownItem], dict[str, np.ndarray]]:
-        """The test recordings, and the combined teachers' soft labels (n, n_tags) along them."""
+        """The recordings, and the combined teachers' soft labels (n, n_tags) along them."""
         recipe = load_recipe("general-2")
         assert recipe.distil is not None
         recorded = replace(recipe.distil, rated=0, grooves=0, packages=False)
         known, labeller, scores = learned_labels(
             replace(recipe, distil=recorded), self.data, self.cache, self.report
         )
-        test = [k for k in known if k.item.split == "test"]
+        test = [k for k in known if k.item.split == self.part]
         n_tags = len(self.vocabulary)
         labels = {k.item.name: labeller.labels(scores[k.item.name], k)[:, :n_tags] for k in test}
         return test, labels
 
     @cached_property
     def judged(self) -> list[KnownItem]:
-        """The judged pieces of the test songs, each once on a piano."""
+        """The judged pieces, each once on a piano."""
         found = rated_items(self.data, self.cache / "rated", 1, self.report)
-        return [k for k in found if k.item.split == "test"]
+        return [k for k in found if k.item.split == self.part]
 
     @cached_property
     def instrument_excerpts(self) -> tuple[tuple[str, ...], dict[str, Excerpts]]:
         """Families of instruments, and excerpts of each test with what sounds in them."""
-        return instrument_excerpts(self.data, self.cache, self.report)
+        return instrument_excerpts(self.data, self.cache, self.part, self.report)
 
     def noise_and_speech(self, kind: str) -> list[np.ndarray]:
-        """Test sounds at `SOUND_RATE`, made once."""
+        """Sounds at `SOUND_RATE`, made once."""
         if kind not in self.sounds:
-            path = self.cache / f"test-{kind}-{SOUND_RATE}.npz"
+            path = self.cache / f"{self.part}-{kind}-{SOUND_RATE}.npz"
             if not path.exists():
                 some = (
-                    sounds.noises(self.data, "test", SOUND_RATE)
+                    sounds.noises(self.data, self.part, SOUND_RATE)
                     if kind == "noise"
-                    else sounds.speech(self.data, "test", SOUND_RATE, 1)
+                    else sounds.speech(self.data, self.part, SOUND_RATE, 1)
                 )
                 np.savez(path, *(x.astype(np.float16) for x in some))
             with np.load(path) as arrays:
@@ -204,7 +207,7 @@ class Subject:
 
     @cached_property
     def music(self) -> list[Heard]:
-        """The test recordings."""
+        """The recordings."""
         test = self.material.labelled[0]
         return self._heard(test, lambda i: read_samples(test[i].item, self.rate, SECONDS), "music")
 
@@ -226,7 +229,7 @@ class Subject:
         return out
 
     def sounds(self, kind: str) -> list[np.ndarray]:
-        """Noise or speech of the test at its rate."""
+        """Noise or speech at its rate."""
         some = self.material.noise_and_speech(kind)
         return [sounds.resampled(x, SOUND_RATE, self.rate) for x in some]
 
@@ -454,7 +457,7 @@ def false_events(subject: Subject) -> dict[str, Any]:
 def live(subject: Subject) -> dict[str, Any]:
     """Cuts from one recording to another, and flapping, through the engine."""
     test, labels = subject.material.labelled
-    path = subject.material.cache / f"unseen-{subject.card.name}.csv"
+    path = subject.material.cache / f"{subject.material.part}-{subject.card.name}.csv"
     names = {tag: subject.card.tags[column] for tag, column in subject.columns.items()}
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -546,6 +549,7 @@ def main() -> None:
     parser.add_argument("bundles", type=Path, nargs="*")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--cache", type=Path, default=Path("data"))
+    parser.add_argument("--part", choices=("test", "validation"), default="test")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--only", default="", help="sections, by comma; measured again")
     parser.add_argument("--pictures", type=Path, help="folder for taggrams of each bundle")
@@ -557,8 +561,10 @@ def main() -> None:
         return
     if given.data is None or not given.bundles:
         parser.error("expected bundles and --data")
+    if given.part != "test" and given.results == RESULTS:
+        parser.error(f"expected --results for the {given.part} part; {RESULTS.name} is of the test")
     torch.set_num_threads(1)
-    material = Material(given.data, given.cache, Console(stderr=True))
+    material = Material(given.data, given.cache, Console(stderr=True), given.part)
     for path in given.bundles:
         subject = Subject(Tagger.load(path, "cpu"), material)
         measure(subject, results, given.only.split(",") if given.only else [], given.results)

@@ -1,8 +1,8 @@
 """Excerpts of ten seconds whose families of instruments are known: the same for every model.
 
-Nothing in them is in a training: `notes` are mixtures of phrases from notes of the test split,
-`tunes` are orchestrated folk tunes of the test split, rendered with the soundfonts of the trainings
-or, as `unknown`, with one that no training has.
+Nothing in them is in a training: `notes` are mixtures of phrases from notes of a split, `tunes` are
+orchestrated folk tunes of that split, rendered with the soundfonts of the trainings or, as
+`unknown`, with one that no training has; that one is for the test alone.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -37,25 +37,28 @@ Excerpts = tuple[np.ndarray, np.ndarray]
 
 
 def instrument_excerpts(
-    data: Path, cache: Path, report: Callable[[str, int, int], None]
+    data: Path, cache: Path, split: str, report: Callable[[str, int, int], None]
 ) -> tuple[tuple[str, ...], dict[str, Excerpts]]:
     """The families, and the excerpts of each test; made once.
 
     Args:
         data: the folder with `philharmonia`, `sonic-pi` and `midi`.
         cache: keeps them.
+        split: of notes and tunes.
         report: shows progress.
     """
     recipe = load_recipe("instruments")
     assert recipe.mixtures is not None
     known, unknown = recipe.mixtures.soundfonts, recipe.mixtures.unseen_soundfonts
+    makers = {
+        "notes": lambda: _notes(recipe, data, split),
+        "tunes": lambda: _tunes(recipe, data, split, known, report),
+    }
+    if split == "test":
+        makers["unknown"] = lambda: _tunes(recipe, data, split, unknown, report)
     found = {}
-    for name, make in (
-        ("notes", lambda: _notes(recipe, data)),
-        ("tunes", lambda: _tunes(recipe, data, known, report)),
-        ("unknown", lambda: _tunes(recipe, data, unknown, report)),
-    ):
-        path = cache / f"instrument-excerpts-{name}.npz"
+    for name, make in makers.items():
+        path = cache / f"instrument-excerpts-{split}-{name}.npz"
         if not path.exists():
             audio, truth = zip(*make(), strict=True)
             np.savez(path, audio=np.array(audio, np.float16), truth=np.array(truth, np.float32))
@@ -64,11 +67,11 @@ def instrument_excerpts(
     return recipe.tags, found
 
 
-def _notes(recipe: Recipe, data: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _notes(recipe: Recipe, data: Path, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Mixtures of phrases of real notes; of families without real notes nothing is known."""
     assert recipe.mixtures is not None
     length = recipe.mixtures.phrase_seconds
-    stems = list(real_stems(data, "test", 30, length, RATE, recipe.seed))
+    stems = list(real_stems(data, split, 30, length, RATE, recipe.seed))
     have = [tag for tag in recipe.tags if any(stem.family == tag for stem in stems)]
     library, rng = StemLibrary(stems, [], have), np.random.default_rng(1)
     size = round(SECONDS * RATE)
@@ -86,10 +89,14 @@ def _notes(recipe: Recipe, data: Path) -> Iterator[tuple[np.ndarray, np.ndarray]
 
 
 def _tunes(
-    recipe: Recipe, data: Path, fonts: Sequence[str], report: Callable[[str, int, int], None]
+    recipe: Recipe,
+    data: Path,
+    split: str,
+    fonts: Sequence[str],
+    report: Callable[[str, int, int], None],
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Excerpts of orchestrated tunes, by one of the soundfonts each."""
-    unseen = [path for path in tunes(data) if split_of(path.stem) == "test"]
+    unseen = [path for path in tunes(data) if split_of(path.stem) == split]
     chosen = unseen[:: max(1, len(unseen) // TUNES)][:TUNES]
     size, ticks = round(SECONDS * RATE), round(SECONDS / TICK)
     for i, path in enumerate(chosen):

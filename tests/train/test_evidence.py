@@ -18,6 +18,7 @@ from streamtag.train.distillation.labels import judging_truth, learn_labels
 from streamtag.train.distillation.long_programme import LongProgrammes, ProgrammePart
 from streamtag.train.distillation.mixing import LabelledTrack, SoundMaterial
 from streamtag.train.distillation.programme import ProgrammeWindows
+from streamtag.train.distillation.sets import instrument_recipe
 from streamtag.train.distillation.teachers import TeacherScores
 from streamtag.train.evaluation.metrics import rank_correlation
 from streamtag.train.nets.dimensions import with_dimensions
@@ -157,6 +158,26 @@ class TestProgramme:
                         for level in (1e-2, 0.0))  # fmt: skip
         assert quiet[[1, 2]].tolist() == [1, 0]
         assert pause[[1, 2]].tolist() == [0, 1]
+
+    def test_each_mixture_is_as_likely_as_any_other_however_large_its_set(self) -> None:
+        one, two = (np.full((n, len(TAGS)), 0.1 * n, np.float32) for n in (1, 7))
+        frames = np.stack([noise(9.6, 1.0)] * 7)
+        track = LabelledTrack((noise(20, 1.0),), np.zeros((40, N_TARGETS), np.float32))
+        material = SoundMaterial([track], [(frames[:1], one), (frames, two)], [], [])
+        source = ProgrammeWindows(material, TAGS, RECIPE.features, 960, 1, (0, 1, 0, 0))
+        drawn = [source.sample(0, 0, np.random.default_rng(i)).targets[5] for i in range(400)]
+        assert 20 <= np.isclose(drawn, 0.1).sum() <= 80  # 50 expected
+        assert np.isclose(drawn, 0.7).sum() >= 320
+
+    def test_tunes_and_pieces_are_rendered_if_the_recipe_has_tunes(self) -> None:
+        for tunes, windows_per_piece in ((0, 0), (48, 10)):
+            changed = load_recipe("general-2", [f"distil.tunes={tunes}"])
+            found = instrument_recipe(changed).mixtures
+            assert found is not None
+            assert found.windows_per_piece == windows_per_piece
+            assert not tunes or found.tunes == tunes
+        with pytest.raises(RecipeError, match="tunes: expected 0, or 8 or more, got 3"):
+            load_recipe("general-2", ["distil.tunes=3"])
 
     def test_a_track_without_all_columns_is_refused(self) -> None:
         track = LabelledTrack((noise(20, 1.0),), np.zeros((4, len(TAGS)), np.float32))

@@ -12,7 +12,7 @@ import numpy as np
 
 from streamtag.audio.feature_config import FeatureConfig
 from streamtag.train.data.samples import TrainingSample
-from streamtag.train.distillation.mixing import LABEL_STEP, SoundMaterial, draw_one, relative_gain
+from streamtag.train.distillation.mixing import LABEL_STEP, SoundMaterial, relative_gain
 from streamtag.train.distillation.programme import NOISE_DB, SPEECH_DB, ProgrammeWindows
 
 SHORTEST_PART, USUAL_PART = 4.0, 16.0
@@ -124,10 +124,8 @@ class LongProgrammes(ProgrammeWindows):
         """A part with `size` frames; of a mixture, at most a window."""
         kind = self._kind(rng)
         if kind == 1 and self._material.mixtures:
-            frames, known = draw_one(self._material.mixtures, rng)
-            i, targets = int(rng.integers(len(frames))), self._nothing(np.nan)
-            targets[: len(self.tags)] = known[i]
-            return ProgrammePart(self._power(frames[i])[:size], targets[None])
+            power, targets = self._any_mixture(rng)
+            return ProgrammePart(power[:size], targets[None])
         if kind == 2:
             power, targets = self._of_sound(rng, size)
             return ProgrammePart(power, targets[None])

@@ -99,6 +99,7 @@ class ProgrammeWindows(DrawnWindows):
                 f"got tables of {sorted(widths)} columns"
             )
         self._columns = Columns({tag: i for i, tag in enumerate(tags)}, widths.pop())
+        self._ends = np.cumsum([len(known) for _, known in material.mixtures])
         self._sources = (self._of_track, self._of_mixture, self._of_sound, self._of_silence)
 
     def sample(self, i: int, epoch: int, rng: np.random.Generator) -> TrainingSample:
@@ -169,8 +170,14 @@ class ProgrammeWindows(DrawnWindows):
     def _of_mixture(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         if not self._material.mixtures:
             return self._of_track(rng)
-        frames, known = draw_one(self._material.mixtures, rng)
-        i, targets = int(rng.integers(len(frames))), self._nothing(np.nan)
+        return self._any_mixture(rng)
+
+    def _any_mixture(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A mixture, each as likely as any other, however many its set has."""
+        i = int(rng.integers(self._ends[-1]))
+        which = int(np.searchsorted(self._ends, i, side="right"))
+        frames, known = self._material.mixtures[which]
+        i, targets = i - int(self._ends[which]), self._nothing(np.nan)
         targets[: len(self.tags)] = known[i]
         return self._power(frames[i]), targets
 

@@ -61,6 +61,8 @@ LARGEST_WEIGHT, COMMON_SHARE = 4.0, 0.1
 """A tag that fewer than this share of the recordings have is rare."""
 RARE = 0.005
 """A tag that is on in a smaller share of a test is not scored there."""
+WINDOWS_PER_TUNE = 10
+"""Training windows of a tune or a piece."""
 VERSION = 2
 """Must be raised when the same sounds would give other frames."""
 KNOWN_KINDS = ("speech", "music", "silence")
@@ -486,7 +488,8 @@ def instrument_recipe(recipe: Recipe) -> Recipe:
     judged = max(8, want.mixtures // 10)
     mixed = replace(
         other.mixtures, train=want.mixtures, validation=judged, test=judged, strangers=8,
-        phrases_per_program=3, phrases_per_instrument=40, windows_per_piece=0,
+        phrases_per_program=3, phrases_per_instrument=40, tunes=want.tunes or other.mixtures.tunes,
+        windows_per_piece=WINDOWS_PER_TUNE if want.tunes else 0,
     )  # fmt: skip
     return replace(
         other, features=recipe.features, window_frames=recipe.window_frames,

@@ -157,6 +157,10 @@ class Recordings:
     """Number of values per recording that a side file gives to the net beside the frames."""
 
 
+FEWEST_TUNES = 8
+"""Validation and test have an eighth of the training's tunes."""
+
+
 @dataclass(frozen=True, slots=True, config=STRICT)
 class Mixtures:
     """What is mixed from single instruments, and which pieces are rendered whole."""
@@ -179,7 +183,7 @@ class Mixtures:
     """Phrases of real notes per instrument in training."""
     phrase_seconds: float
     """Length of a phrase in seconds."""
-    tunes: Annotated[int, Field(ge=8)]
+    tunes: Annotated[int, Field(ge=FEWEST_TUNES)]
     """Folk tunes in random orchestrations in training; other splits have an eighth as many."""
     windows_per_piece: int
     """Training windows cut from each piece and tune; 0 means that no pieces are rendered."""
@@ -225,6 +229,9 @@ class Distil:
     do not matter."""
     mixtures: Natural = 4000
     """Training windows mixed from the stems of `instruments`; with `evidence`."""
+    tunes: Natural = 0
+    """Tunes that are orchestrated anew for the training, and all pieces of `instruments` besides;
+    0 for neither; with `evidence`."""
     rated: Natural = 0
     """Renderings of each clip that people have judged the mood of; with `evidence`."""
     packages: bool = False
@@ -239,6 +246,8 @@ class Distil:
     def _sum_to_1(self) -> Self:
         if abs(sum(self.shares) - 1) >= 1e-6:
             raise ValueError(f"shares: expected four shares that sum to 1, got {self.shares!r}")
+        if 0 < self.tunes < FEWEST_TUNES:
+            raise ValueError(f"tunes: expected 0, or {FEWEST_TUNES} or more, got {self.tunes}")
         if self.dimensions not in ((), DIMENSIONS):
             raise ValueError(
                 f"dimensions: expected none or {list(DIMENSIONS)}, got {list(self.dimensions)}"
