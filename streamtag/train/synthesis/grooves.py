@@ -4,8 +4,8 @@ A `Style` has the patterns of a genre, as books for drummers and arrangers teach
 bar, of which chance takes some. Everything is General MIDI, rendered by FluidSynth. The truth of
 genre and instruments is what was written.
 
-Only styles are here whose genre published taggers hear in them. Pop, soul and reggae were tried,
-and were taken for blues and jazz.
+Most styles are here because published taggers hear their genre in them; pop and soul were tried,
+and were taken for blues and jazz. Reggae and world are here because recordings of them are missing.
 """
 
 import itertools
@@ -36,8 +36,11 @@ CHORDS: Mapping[str, tuple[int, ...]] = {
     "m7": (0, 3, 7, 10), "9": (0, 4, 10, 14), "5": (0, 7, 12),
 }  # fmt: skip
 """Semitones above the root."""
-SCALES = {"major": (0, 2, 4, 7, 9), "minor": (0, 3, 5, 7, 10)}
-"""Pentatonic scales, in which a melody fits every chord."""
+SCALES = {
+    "major": (0, 2, 4, 7, 9), "minor": (0, 3, 5, 7, 10), "in": (0, 1, 5, 7, 8),
+    "hijaz": (0, 1, 4, 5, 7, 8, 10), "bhairav": (0, 1, 4, 5, 7, 8, 11),
+}  # fmt: skip
+"""Scales of melodies: the pentatonic ones fit every chord, the others are for drones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +150,35 @@ STYLES: Mapping[str, Style] = {
         HAT: ("x.x.x.x.x.x.x.x.",),
     }, ("r...5-..r...5-..",), (32, 33), ("..x...x...x...x.", "..xx..xx..xx..xx"), (25, 25, 105),
         ("0 0 5 0", "0 5 0 7"), "major", (105, 110, 26), (STANDARD, BRUSH)),
+    "reggae": Style("reggae", (68, 84), {
+        KICK: ("....x.......x...", "x...x...x...x..."), STICK: ("....x.......x...",),
+        HAT: ("x.x.x.x.x.x.x.x.", "x.xxx.xxx.xxx.xx"),
+    }, ("r..r..5.....r.8.", "....r.r.5...8.5.", "r-..r-..5-..8-.."), (33, 35),
+        ("..x...x...x...x.", "..x...x...x..xx."), (27, 28, 16),
+        ("0m 0m 5m 5m", "0 5 0 7", "0m 10 0m 10"), "minor", (17, 57, 56), swing=0.2),
+    "middle eastern": Style("world", (80, 126), {
+        CONGA_LOW: ("x.......x.......", "x..x....x......."), CONGA_HIGH: ("..x...x.....x...",),
+        TAMBOURINE: ("x.xxx.xxx.xxx.x?", "................"),
+    }, ("r...............", "r.......r......."), (43, 32), ("aa.aaaa.aa.aaa..", "X..............."),
+        (15, 48, 105), ("05 05 05 05", "05 05 15 05"), "hijaz", (111, 110, 73, 68)),
+    "indian": Style("world", (70, 130), {
+        CONGA_LOW: ("x..x........x..x", "x.......x.x....."),
+        CONGA_HIGH: ("..x.x.xxx.x.x.x.", "x.xxx.xx..xxx.xx"),
+    }, ("r---------------",), (43,), ("aaaaaaaaaaaaaaaa", "a...a...a...a..."), (104, 15),
+        ("05 05 05 05",), "bhairav", (104, 73, 111)),
+    "japanese": Style("world", (56, 96), {
+        TOM_LOW: ("x.......x.......", "x......x..x....."), STICK: ("..............x.",),
+    }, ("r...............",), (116, 43), ("a..a..aa........", "a.a.....a..a...."), (107, 106),
+        ("05 05 55 05", "05 05 05 05"), "in", (77, 107, 106)),
+    "chinese": Style("world", (66, 112), {
+        TOM_HIGH: ("x.......x..x....",), STICK: ("....x.......x...", "x...x...x...x..."),
+    }, ("r.......5.......",), (43, 45), ("a.aaa.aaa.aaa.a.", "X..............."), (107, 15, 46),
+        ("0 0 7 0", "05 05 75 05"), "major", (110, 75, 73, 106)),
+    "african": Style("world", (92, 124), {
+        COWBELL: ("x.x.xx.x.x.x", "x.x.x.xx.x.x"), CONGA_LOW: ("x..x..x..x..",),
+        CONGA_HIGH: (".xx.xx.xx.xx", "..x.xx..x.xx"), MARACAS: ("x.xx.xx.xx.x",),
+    }, ("r..5.r..5.8.", "r.....5....."), (33, 12), ("a.aa.aa.aa.a", "aaaaaaaaaaaa"),
+        (108, 12, 24), ("0 5 7 5", "0 0 7 7"), "major", (108, 12, 75)),
 }  # fmt: skip
 """Styles by name."""
 LICENCE = "Apache-2.0"
