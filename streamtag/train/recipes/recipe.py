@@ -184,7 +184,8 @@ class Mixtures:
     phrase_seconds: float
     """Length of a phrase in seconds."""
     tunes: Annotated[int, Field(ge=FEWEST_TUNES)]
-    """Folk tunes in random orchestrations in training; other splits have an eighth as many."""
+    """Folk tunes in random orchestrations in training; other splits have an eighth as many, up to
+    24."""
     windows_per_piece: int
     """Training windows cut from each piece and tune; 0 means that no pieces are rendered."""
 

@@ -38,6 +38,8 @@ SOUNDS = "sounds.txt"
 """The file that lists what windows were made from."""
 MATERIAL = ("philharmonia", "sonic-pi", "midi", "esc10", "speech-digits")
 """The folders of the data that windows are made from."""
+MOST_JUDGED = 24
+"""Tunes for validation and for the test, at most."""
 TEST_STEP = 1.0
 """Seconds between the windows of validation and test pieces."""
 
@@ -279,9 +281,8 @@ def _prepare_music(
 def music(recipe: Recipe, split: str, data: Path) -> dict[str, list[Path]]:
     """The MIDI files of a split: pieces to render as written, tunes to orchestrate."""
     tunes = [path for path in stems.tunes(data) if split_of(path.stem) == split]
-    count = (
-        mixture_settings(recipe).tunes if split == "train" else mixture_settings(recipe).tunes // 8
-    )
+    count = mixture_settings(recipe).tunes
+    count = count if split == "train" else min(count // 8, MOST_JUDGED)
     chosen = [tunes[i * len(tunes) // count] for i in range(min(count, len(tunes)))]
     pieces = [path for path in stems.freedoom(data) if split_of(path.stem) == split]
     return {"pieces": pieces} | ({"tunes": chosen} if chosen else {})
