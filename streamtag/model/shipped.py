@@ -12,8 +12,8 @@ DEFAULT_MODEL = "general-2.pt"
 KNOWN_CHECKSUMS = frozenset(
     {
         "3a4d66c266104521017d2f7ea6412a85a9f75484af76df560418bd6d9bcff219",  # general-1
-        "0f75f14deb190a02fbe842a53c50a7447c61fbbf9bad9fb07c72a859387990f0",  # general-2
-        "1546062cd1a5d6ad24bcf85bb56aefcc85cc0fe602c40aadc7b32f4c7875ac87",  # general-2-small
+        "43fb5d3ffe104acde617d8e3d0e7de76bc66e0a60b166e65bf5b51bf5d721e41",  # general-2
+        "0f17898746bfb5a17141762ebc7c3003c582ca9d8045e29932292a9067b8dbbd",  # general-2-small
         "3995efe224308b78df008c6320e7e267c2df81a0f41c2bc93a2f2767e0207dcf",  # general-2-free
         "80a5621dd96dab116eb37bead71c61a54093b52c087c389cd2cf7ec96f2bc216",  # instruments-1
     }
