@@ -279,9 +279,9 @@ class Publisher:
         return {t: seq for t, (_, seq) in self._last.items() if t.startswith(self._kept)}
 
     def _answer_subscriptions(self) -> None:
-        if self._subscriptions:  # without hello, as plain sockets do
-            self._subscribed.set()
         topics = self._socket.subscriptions()
+        if self._subscriptions and not topics:  # all have come, none a hello: a plain socket
+            self._subscribed.set()
         self._subscriptions |= bool(topics)
         if hellos := [topic for topic in topics if topic.startswith(b"hello/")]:
             state = self._current_state()
