@@ -12,7 +12,12 @@ import numpy as np
 
 from streamtag.audio.feature_config import FeatureConfig
 from streamtag.train.data.samples import TrainingSample
-from streamtag.train.distillation.mixing import LABEL_STEP, SoundMaterial, relative_gain
+from streamtag.train.distillation.mixing import (
+    LABEL_STEP,
+    SoundMaterial,
+    draw_one,
+    relative_gain,
+)
 from streamtag.train.distillation.programme import NOISE_DB, SPEECH_DB, ProgrammeWindows
 
 SHORTEST_PART, USUAL_PART = 4.0, 16.0
@@ -28,6 +33,8 @@ SPOKEN, UNDER = 0.2, 0.12
 """Shares of the parts with music that have speech over them for a while, and noise under them."""
 SPOKEN_SECONDS = (3.0, 12.0)
 """How long speech over music lasts."""
+TUNES = 0.5
+"""The share of rendered tunes, if there are any, among the parts that are mixtures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +130,12 @@ class LongProgrammes(ProgrammeWindows):
     def _part(self, size: int, rng: np.random.Generator) -> ProgrammePart:
         """A part with `size` frames; of a mixture, at most a window."""
         kind = self._kind(rng)
+        if kind == 1 and self._material.tunes and rng.random() < TUNES:
+            return self._tune(size, rng)
         if kind == 1 and self._material.mixtures:
             power, targets = self._any_mixture(rng)
-            return ProgrammePart(power[:size], targets[None])
+            begins_or_ends = (targets > 0) & (targets < 1)  # nobody knows when
+            return ProgrammePart(power[:size], np.where(begins_or_ends, np.nan, targets)[None])
         if kind == 2:
             power, targets = self._of_sound(rng, size)
             return ProgrammePart(power, targets[None])
@@ -140,6 +150,15 @@ class LongProgrammes(ProgrammeWindows):
             labels[:, self._columns["noise"]] = np.nan
             self._forget_window(labels.T)
         return ProgrammePart(power, labels, is_music=True)
+
+    def _tune(self, size: int, rng: np.random.Generator) -> ProgrammePart:
+        """A part of a rendered tune: of each moment it is known what plays."""
+        track = draw_one(self._material.tunes, rng)
+        power, start = self._cut(track.versions[0], size, rng)
+        first = round(start / self._features.frame_rate / LABEL_STEP)
+        labels = np.tile(self._nothing(np.nan), (max(1, len(track.labels) - first), 1))
+        labels[:, : len(self.tags)] = track.labels[min(first, len(track.labels) - 1) :]
+        return ProgrammePart(power, labels)
 
     def _joined(
         self, parts: list[ProgrammePart], begins: list[int], rng: np.random.Generator

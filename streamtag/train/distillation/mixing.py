@@ -65,6 +65,8 @@ class SoundMaterial:
     noises: Sequence[np.ndarray]
     """(n_frames, width) each."""
     speech: Sequence[np.ndarray]
+    tunes: Sequence[LabelledTrack] = ()
+    """Rendered pieces, with labels of the tags alone: where it is known what plays when."""
 
 
 class DrawnWindows:

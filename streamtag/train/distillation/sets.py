@@ -50,6 +50,7 @@ from streamtag.train.recipes.file import load_recipe
 from streamtag.train.recipes.recipe import Augment, Distil, Recipe
 from streamtag.train.synthesis import sounds
 from streamtag.train.synthesis.grooves import groove_items
+from streamtag.train.synthesis.performances import performances
 from streamtag.train.synthesis.prepared import PreparedWindows, load, prepare, soundfont_sets
 from streamtag.train.synthesis.rated import rated_items
 
@@ -63,6 +64,9 @@ RARE = 0.005
 """A tag that is on in a smaller share of a test is not scored there."""
 WINDOWS_PER_TUNE = 10
 """Training windows of a tune or a piece."""
+NOW_SECONDS = 3.0
+"""What sounds at a moment of a tune is what sounds in so many seconds around it: those before the
+moment that has its label (see `long_programme.LAG`)."""
 VERSION = 2
 """Must be raised when the same sounds would give other frames."""
 KNOWN_KINDS = ("speech", "music", "silence")
@@ -176,9 +180,11 @@ def _sets_by_evidence(
         ]
         noises, speech = _noise_and_speech(recipe, data, cache, split)
         mixtures = _mixtures(recipe, windows, vocabulary, split) if windows else []
-        material = SoundMaterial(tracks, mixtures, noises, speech)
         if split == "train" and want.programme_seconds:
+            tunes = _tunes(recipe, data, cache, vocabulary, report) if want.tunes else []
+            material = SoundMaterial(tracks, mixtures, noises, speech, tunes)
             return _long_programmes(recipe, tags, material)
+        material = SoundMaterial(tracks, mixtures, noises, speech)
         return ProgrammeWindows(
             material, tags, recipe.features, recipe.window_frames, count, want.shares, plain=plain
         )
@@ -510,6 +516,24 @@ def _mixtures(
         found = load(windows, name)
         out.append((found.frames, student_targets(found.targets, other.tags, vocabulary)))
     return out
+
+
+def _tunes(
+    recipe: Recipe,
+    data: Path,
+    cache: Path,
+    vocabulary: tuple[VocabularyTag, ...],
+    report: ProgressCallback,
+) -> list[LabelledTrack]:
+    """Rendered tunes and pieces with the truth of every moment, in the student's columns."""
+    other = instrument_recipe(recipe)
+    return [
+        LabelledTrack(
+            (one.frames,),
+            student_targets(one.targets(LABEL_STEP, NOW_SECONDS), other.tags, vocabulary),
+        )
+        for one in performances(other, data, cache, report)
+    ]
 
 
 UNSUNG = frozenset(
