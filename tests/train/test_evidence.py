@@ -18,7 +18,7 @@ from streamtag.train.distillation.labels import judging_truth, learn_labels
 from streamtag.train.distillation.long_programme import LongProgrammes, ProgrammePart
 from streamtag.train.distillation.mixing import LabelledTrack, SoundMaterial
 from streamtag.train.distillation.programme import ProgrammeWindows
-from streamtag.train.distillation.sets import instrument_recipe
+from streamtag.train.distillation.sets import instrument_recipe, validation_windows
 from streamtag.train.distillation.teachers import TeacherScores
 from streamtag.train.evaluation.metrics import rank_correlation
 from streamtag.train.nets.dimensions import with_dimensions
@@ -131,6 +131,15 @@ def windows(tone: float | None = None, **more: object) -> ProgrammeWindows:
 
 
 class TestProgramme:
+    def test_half_of_the_validation_is_music_to_which_nothing_is_done(self) -> None:
+        sounds = windows(shares=(0.0, 0.0, 1.0, 0.0))
+        made = validation_windows(sounds, windows(plain=True), 10)
+        assert made.targets.shape == (10, len(TAGS))
+        assert (np.nan_to_num(made.targets[:5, 1]) == 0).all()
+        assert (made.targets[5:, 1] == 1).all()
+        assert made.dimensions is not None
+        assert made.dimensions[:, 2].tolist() == [0.0] * 5 + [1.0] * 5
+
     def test_plain_windows_have_the_labels_of_their_track(self) -> None:
         sample = windows(plain=True).sample(0, 0, np.random.default_rng(2))
         assert sample.frames.shape == (960, RECIPE.features.n_mels)
