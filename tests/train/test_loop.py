@@ -229,6 +229,54 @@ def test_a_stage_teaches_the_head_alone(tmp_path: Path, monkeypatch: pytest.Monk
     assert all(np.isfinite(line["loss"]) for line in log_of(tmp_path))
 
 
+class Segmented(Programmes):
+    """Programmes that also give groups of two segments of 16 frames with a family."""
+
+    def segments(self, count: int) -> ToySamples:
+        rng = np.random.default_rng(0)
+        targets = rng.integers(0, 2, (count // 2, 2, 1)).astype(np.float32)
+        targets[0, 0] = np.nan
+        frames = rng.normal(0, 1, (count // 2, 32, self.frames.shape[2])).astype(np.float32)
+        made = ToySamples(count // 2, 1)
+        made.tags, made.frames, made.targets = ("piano",), frames, targets
+        return made
+
+
+SEGMENTS = (
+    *EMBEDDED, "net.families=1", "fit.swa_start=2",
+    "fit.stages=[{epochs=1,lr=1e-2,segments=16},{epochs=1,lr=1e-3}]",
+)  # fmt: skip
+
+
+def test_a_stage_teaches_the_small_net_alone_and_later_ones_leave_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[dict[str, torch.Tensor]] = []
+    real = fit.validate
+
+    def noted(t: fit.Training) -> dict[str, object]:
+        kept.append(cpu_weights(t.model))
+        return real(t)
+
+    monkeypatch.setattr(fit, "validate", noted)
+    train = Segmented(24, 1)
+    fresh = cpu_weights(prepared(toy_recipe(*SEGMENTS), tmp_path / "a", train_set=train).model)
+    _, found = toy_fit(toy_recipe(*SEGMENTS), tmp_path / "b", train_set=train)
+    changed = {k for k in fresh if not torch.equal(fresh[k], kept[0][k])}
+    assert changed
+    assert all(k.startswith("net.beside.") for k in changed)
+    beside = [k for k in kept[1] if k.startswith("net.beside.")]
+    assert all(torch.equal(kept[0][k], kept[1][k]) for k in beside)
+    assert all(torch.equal(kept[0][k], found.members[-1][k]) for k in beside)
+    assert not torch.equal(kept[0]["net.told.weight"], kept[1]["net.told.weight"])
+
+
+def test_a_net_without_families_has_no_such_stage(tmp_path: Path) -> None:
+    changes = [c for c in SEGMENTS if not c.startswith("net.families")]
+    with pytest.raises(RecipeError, match=r"segments: expected a net with net\.families"):
+        toy_fit(toy_recipe(*changes), tmp_path, train_set=Segmented(24, 1))
+
+
 def test_windows_without_programmes_cannot_teach_the_head_alone(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="embedded: expected a net with a trunk"):
         toy_fit(toy_recipe(*EMBEDDED), tmp_path)

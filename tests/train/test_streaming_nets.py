@@ -83,6 +83,13 @@ STREAMING = (
         {"segment_frames": 64, "stride_frames": 32, "attention": 2, "scales": (64, 128)},
         1.0,
     ),
+    Case(
+        "efficientat-stream",
+        128,
+        48,
+        {"segment_frames": 64, "attention": 1, "families": 3, "scales": (64, 128)},
+        1.0,
+    ),
     Case("pons-musicnn", 140, 68, {}, 1.0),
 )
 STATEFUL = (

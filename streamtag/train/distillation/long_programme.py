@@ -19,6 +19,7 @@ from streamtag.train.distillation.mixing import (
     relative_gain,
 )
 from streamtag.train.distillation.programme import NOISE_DB, SPEECH_DB, ProgrammeWindows
+from streamtag.train.distillation.segments import FamilySegments
 
 SHORTEST_PART, USUAL_PART = 4.0, 16.0
 """Seconds of a part: the least, and what chance adds to it on average."""
@@ -66,6 +67,7 @@ class LongProgrammes(ProgrammeWindows):
         frames: of a programme.
         segment: frames of an embedding of the net, after which the first moment is.
         stride: frames from one moment to the next.
+        families: the columns that are families of instruments.
     """
 
     def __init__(
@@ -80,9 +82,11 @@ class LongProgrammes(ProgrammeWindows):
         frames: int,
         segment: int,
         stride: int,
+        families: tuple[int, ...] = (),
     ) -> None:
         super().__init__(material, tags, features, window_frames, count, shares)
         self._frames, self._segment, self._stride = frames, segment, stride
+        self._families = families
 
     def sample(self, i: int, epoch: int, rng: np.random.Generator) -> TrainingSample:
         """A random programme; `i` and `epoch` do not matter."""
@@ -108,6 +112,12 @@ class LongProgrammes(ProgrammeWindows):
                 yield TrainingSample(
                     own.astype(np.float32), self._with_silence(self._power(own), targets)
                 )
+
+    def segments(self, count: int) -> FamilySegments:
+        """Segments of the same sounds, `count` an epoch, for the small net beside the trunk."""
+        return FamilySegments(
+            self._material, self.tags, self._families, self._features, self._segment, count
+        )
 
     def truth(self) -> np.ndarray:
         """Targets of all moments of some programmes, (n, n_tags) float32."""

@@ -183,7 +183,7 @@ def _sets_by_evidence(
         if split == "train" and want.programme_seconds:
             tunes = _tunes(recipe, data, cache, vocabulary, report) if want.tunes else []
             material = SoundMaterial(tracks, mixtures, noises, speech, tunes)
-            return _long_programmes(recipe, tags, material)
+            return _long_programmes(recipe, vocabulary, material)
         material = SoundMaterial(tracks, mixtures, noises, speech)
         return ProgrammeWindows(
             material, tags, recipe.features, recipe.window_frames, count, want.shares, plain=plain
@@ -217,7 +217,7 @@ def _sets_by_evidence(
 
 
 def _long_programmes(
-    recipe: Recipe, tags: tuple[str, ...], material: SoundMaterial
+    recipe: Recipe, vocabulary: tuple[VocabularyTag, ...], material: SoundMaterial
 ) -> LongProgrammes:
     """The programmes of an epoch, with a moment for every embedding of the net."""
     assert recipe.distil is not None
@@ -225,7 +225,7 @@ def _long_programmes(
     segment = int(options.get("segment_frames", recipe.hop_frames))
     return LongProgrammes(
         material,
-        tags,
+        tuple(tag.tag for tag in vocabulary),
         recipe.features,
         recipe.window_frames,
         want.windows,
@@ -233,6 +233,7 @@ def _long_programmes(
         frames=round(want.programme_seconds * recipe.features.frame_rate),
         segment=segment,
         stride=int(options.get("stride_frames", 0)) or segment,
+        families=tuple(i for i, tag in enumerate(vocabulary) if tag.family),
     )
 
 

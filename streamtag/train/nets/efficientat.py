@@ -11,7 +11,7 @@ of our own, which pools the newest embeddings over several time scales, as `stre
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from streamtag.train.nets.net import (
     refusal,
     shortened,
 )
+from streamtag.train.nets.small import Small
 
 
 class ResidualSize(NamedTuple):
@@ -198,14 +199,16 @@ class EfficientAt(StreamingNet):
 
     def embed(self, frames: Tensor) -> Tensor:
         """(n, frames, width) to (n, segments, 384): each whole segment by itself."""
-        if self.stride_frames == self.segment_frames:
-            segments = frames.reshape(-1, self.segment_frames, frames.shape[2]).transpose(1, 2)
-        else:
-            segments = frames.unfold(1, self.segment_frames, self.stride_frames)
-            segments = segments.reshape(-1, frames.shape[2], self.segment_frames)
-        x = self.features(segments.unsqueeze(1)).mean(dim=(2, 3))
+        x = self.features(self.segments(frames).unsqueeze(1)).mean(dim=(2, 3))
         embeddings: Tensor = x.reshape(frames.shape[0], -1, x.shape[1])
         return embeddings
+
+    def segments(self, frames: Tensor) -> Tensor:
+        """(n, frames, width) to (n * segments, width, segment_frames)."""
+        if self.stride_frames == self.segment_frames:
+            return frames.reshape(-1, self.segment_frames, frames.shape[2]).transpose(1, 2)
+        segments = frames.unfold(1, self.segment_frames, self.stride_frames)
+        return segments.reshape(-1, frames.shape[2], self.segment_frames)
 
     def logits_of(self, embeddings: Tensor) -> Tensor:
         """The mean over the embeddings of a window, and the dense layers."""
@@ -238,20 +241,39 @@ class AttentivePooling(nn.Module):
 
     def __init__(self, size: int, columns: int, heads: int, width: int = 48) -> None:
         super().__init__()
-        self.heads, self.width = heads, width
+        self.size, self.heads, self.width = size, heads, width
         self.norm = nn.LayerNorm(size)
         self.query = nn.Linear(size, heads * width)
         self.key = nn.Linear(size, heads * width)
         self.age = nn.Parameter(torch.zeros(heads, columns))
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """(n, columns, size) to (n, heads, size)."""
-        n, columns, _ = embeddings.shape
-        x = self.norm(embeddings)
+        """(n, columns, m) to (n, heads, m), m at least `size`: the first `size` values decide."""
+        n, columns = embeddings.shape[0], embeddings.shape[1]
+        x = self.norm(embeddings[:, :, : self.size])
         query = self.query(x[:, columns - 1]).view(n, self.heads, 1, self.width)
         key = self.key(x).view(n, columns, self.heads, self.width).transpose(1, 2)
         alike = (query * key).sum(dim=3) / self.width**0.5 + self.age
         return torch.bmm(torch.softmax(alike, dim=2), embeddings)
+
+
+class SegmentFamilies(nn.Module):
+    """A small net that hears families of instruments in each segment: its logits.
+
+    Args:
+        families: outputs.
+        width: bands, a multiple of 16.
+        segment_frames: frames of a segment.
+    """
+
+    def __init__(self, families: int, width: int, segment_frames: int) -> None:
+        super().__init__()
+        self.net = Small(families, width=width, window_frames=segment_frames)
+
+    def forward(self, segments: Tensor) -> Tensor:
+        """(n, width, segment_frames) to (n, families)."""
+        out: Tensor = self.net.logits_of(self.net.embed(segments.transpose(1, 2)))
+        return out
 
 
 class StreamedEfficientAt(StreamingNet):
@@ -260,6 +282,10 @@ class StreamedEfficientAt(StreamingNet):
     The trunk gives an embedding per segment. The head takes the means of the newest embeddings at
     each scale, the maximum at the longest one, and attentive means, each through the published
     net's first dense layer.
+
+    The trunk learned kinds of sound from videos, and tells little of the instruments of an
+    arrangement. So a small net that learned them from mixtures may stand beside it: its logits are
+    further values of each embedding, and the head adds a linear layer over their means to its own.
 
     It learns from windows, or from programmes longer than a window, which have targets for every
     embedding: (n, embeddings, targets). Targets may have further columns at their end: the
@@ -274,6 +300,7 @@ class StreamedEfficientAt(StreamingNet):
         stride_frames: frames from one embedding to the next; 0 is `segment_frames`.
         scales: frames that each pooling covers.
         attention: attentive means.
+        families: outputs of the small net; 0 for none.
         taught: columns of the published net's logits at the end of the targets; its classes.
 
     Raises:
@@ -290,6 +317,7 @@ class StreamedEfficientAt(StreamingNet):
         stride_frames: int = 0,
         scales: Sequence[int] = (192, 384, 960),
         attention: int = 0,
+        families: int = 0,
         taught: int = 527,
     ) -> None:
         super().__init__()
@@ -307,19 +335,33 @@ class StreamedEfficientAt(StreamingNet):
             raise refusal("efficientat-stream", "scales", "numbers of frames", scales)
         if attention < 0:
             raise refusal("efficientat-stream", "attention", "0 or more", attention)
+        if families < 0 or (families and width % 16):
+            expected = "0, or a number and bands that 16 divides"
+            raise refusal("efficientat-stream", "families", expected, families)
         later = self.base.segment_frames - stride
         self.scales = sorted({min(self.columns, max(1, (s - later) // stride)) for s in scales})
-        self.taught, self.attention = taught, attention
+        self.taught, self.attention, self.families = taught, attention, families
+        self.size = FEATURES
         self.dropout = nn.Dropout(0.2)
         pooling = AttentivePooling(FEATURES, self.columns, attention) if attention else None
         self.attend = pooling or nn.Identity()
         self.dense = nn.Linear((len(self.scales) + 1 + attention) * HIDDEN, n_tags)
         nn.init.zeros_(self.dense.bias)
+        self.beside: nn.Module = nn.Identity()
+        self.told: nn.Module = nn.Identity()
+        if families:
+            self.beside = SegmentFamilies(families, width, self.base.segment_frames)
+            told = nn.Linear(families * (len(self.scales) + 1 + attention), n_tags, bias=False)
+            self.told = told
+            nn.init.zeros_(told.weight)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast
 
     def embed(self, frames: Tensor) -> Tensor:
-        """(n, frames, width) to (n, segments, 384): each segment by itself."""
+        """(n, frames, width) to (n, segments, 384 + families): each segment by itself."""
         out: Tensor = self.base.embed(frames)
+        if self.families:
+            told = self.beside(self.base.segments(frames)).detach()
+            out = torch.cat([out, told.reshape(out.shape[0], out.shape[1], -1)], dim=2)
         return out
 
     def logits_of(self, embeddings: Tensor) -> Tensor:
@@ -328,13 +370,20 @@ class StreamedEfficientAt(StreamingNet):
         pooled.append(embeddings[:, embeddings.shape[1] - self.scales[-1] :].amax(dim=1))
         if self.attention:
             pooled.extend(self.attend(embeddings).unbind(dim=1))
-        hidden = [self.base.classifier[3](self.base.classifier[2](part)) for part in pooled]
+        hidden = [
+            self.base.classifier[3](self.base.classifier[2](part[:, : self.size]))
+            for part in pooled
+        ]
         out: Tensor = self.dense(self.dropout(torch.cat(hidden, dim=1)))
+        if self.families:
+            out = out + self.told(torch.cat([part[:, self.size :] for part in pooled], dim=1))
         return out
 
     def losses(self, frames: Tensor, targets: Tensor, criterion: Criterion) -> Tensor:
-        """The loss of windows some of which are as short as at the beginning of a stream, or of
-        programmes."""
+        """The loss of windows some of which are as short as at the beginning of a stream, of
+        programmes, or of segments with families, from which the small net alone learns."""
+        if self.families and targets.shape[2:] == (self.families,):
+            return self._family_loss(frames, targets)
         embeddings = self.embed(frames)
         if targets.dim() == 3:
             whole = past_windows(embeddings, self.columns).flatten(0, 1)
@@ -348,10 +397,26 @@ class StreamedEfficientAt(StreamingNet):
         taught = targets[:, end:]
         known = ~torch.isnan(taught).any(dim=1)
         if bool(known.any()):
-            said = self.base.logits_of(whole[known])
+            said = self.base.logits_of(whole[known][:, :, : self.size])
             wrong = nn.functional.smooth_l1_loss(said / TAUGHT_SCALE, taught[known] / TAUGHT_SCALE)
             loss = loss + TAUGHT_WEIGHT * wrong
         return loss
+
+    def _family_loss(self, segments: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy over the known families, (n, m, families), of (n, m * segment_frames,
+        width) frames of m segments."""
+        self.beside.train()
+        own = segments.reshape(-1, self.base.segment_frames, segments.shape[2])
+        logits = self.beside(own.transpose(1, 2)).view_as(targets)
+        known = ~torch.isnan(targets)
+        self.beside.eval()
+        return nn.functional.binary_cross_entropy_with_logits(logits[known], targets[known])
+
+    def train(self, mode: bool = True) -> Self:
+        """The small net is only in training while it learns."""
+        super().train(mode)
+        self.beside.eval()
+        return self
 
     def begin_dense(self, weight: Tensor, bias: Tensor) -> None:
         """Begins with combinations of the published net's classes: of an attentive mean, or at the

@@ -375,6 +375,9 @@ class Stage:
     embedded: Natural = 0
     """Only the head learns, from the embeddings of so many programmes, computed once; 0 means that
     the whole net learns."""
+    segments: Natural = 0
+    """Only the small net beside the trunk learns, from so many segments an epoch; 0 means that it
+    stays as it is."""
     patience: int = 0
     """The stage ends after so many epochs without a better score; 0 means never."""
     reload_best: bool = False

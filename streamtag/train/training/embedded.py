@@ -102,6 +102,29 @@ def embedded_windows(
     return EmbeddedWindows(source.tags, found, mixtures)
 
 
+def family_segments(model: Model, source: Samples, count: int) -> Samples:
+    """Segments for the small net beside the trunk.
+
+    Args:
+        model: its net has such a net.
+        source: has programmes.
+        count: segments an epoch.
+
+    Raises:
+        RecipeError: the net has none, or the data no families that fit it.
+    """
+    families = getattr(model.net, "families", 0)
+    made = source.segments(count) if families and hasattr(source, "segments") else None
+    if made is None or len(made.tags) != families:
+        got = "another net or other data" if made is None else f"{len(made.tags)} families"
+        raise RecipeError(
+            f"fit.stages: segments: expected a net with net.families = {families or 'N'} and "
+            f"programmes with as many families of instruments, got {got}: leave `segments` out"
+        )
+    segments: Samples = made
+    return segments
+
+
 @torch.inference_mode()
 def _embedded(model: StreamingModel, samples: Iterator[TrainingSample]) -> Embedded | None:
     """All windows of some sounds that have a target of a tag; None if there are none."""

@@ -35,7 +35,7 @@ from streamtag.train.training.distributed import (
     distributed_module,
     largest_of_all,
 )
-from streamtag.train.training.embedded import embedded_windows
+from streamtag.train.training.embedded import embedded_windows, family_segments
 from streamtag.train.training.interrupt import InterruptFlag
 from streamtag.train.training.memory import (
     Accumulation,
@@ -410,16 +410,20 @@ def _stage_optimizer(
 
 
 def _stage_loader(training: Training, stage: Stage) -> Loader:
-    """The batches of a stage; those of a head alone are made by the trunk as it is now, and changes
-    to the frames of batches do not apply to them.
+    """The batches of a stage; those of a head alone are made by the trunk as it is now. Changes to
+    the frames of batches do not apply to those of a part of the net.
 
     Raises:
-        RecipeError: the data has no programmes, or the net no trunk.
+        RecipeError: the data has no programmes, or the net no such part.
     """
-    if not stage.embedded:
+    if not stage.embedded and not stage.segments:
         return training.loader
-    windows = embedded_windows(
-        training.model, training.train_set, stage.embedded, training.progress.prepared
+    windows = (
+        family_segments(training.model, training.train_set, stage.segments)
+        if stage.segments
+        else embedded_windows(
+            training.model, training.train_set, stage.embedded, training.progress.prepared
+        )
     )
     unchanged = dataclasses.replace(training.recipe, augment=Augment())
     return Loader(windows, unchanged, training.share, training.workers)
@@ -541,7 +545,8 @@ def with_statistics(
     """
     twin = copy.deepcopy(model)
     twin.load_state_dict(weights)
-    norms = [module for module in twin.modules() if isinstance(module, NORMS)]
+    twin.train()  # but for parts that have learned and stay as they are
+    norms = [m for m in twin.modules() if isinstance(m, NORMS) and m.training]
     if not norms:
         return twin.eval()
     momenta = [norm.momentum for norm in norms]
