@@ -271,6 +271,18 @@ def test_a_stage_teaches_the_small_net_alone_and_later_ones_leave_it(
     assert not torch.equal(kept[0]["net.told.weight"], kept[1]["net.told.weight"])
 
 
+def test_trainings_whose_weights_are_averaged_have_the_same_small_net(tmp_path: Path) -> None:
+    found = [
+        toy_fit(toy_recipe(*SEGMENTS, f"fit.draw={draw}"), tmp_path / str(draw),
+                train_set=Segmented(24, 1))[1].members[-1]
+        for draw in (0, 1)
+    ]  # fmt: skip
+    one, other = found
+    beside = [k for k in one if k.startswith("net.beside.")]
+    assert all(torch.equal(one[k], other[k]) for k in beside)
+    assert not torch.equal(one["net.dense.weight"], other["net.dense.weight"])
+
+
 def test_a_net_without_families_has_no_such_stage(tmp_path: Path) -> None:
     changes = [c for c in SEGMENTS if not c.startswith("net.families")]
     with pytest.raises(RecipeError, match=r"segments: expected a net with net\.families"):

@@ -175,7 +175,8 @@ def run_epoch(
     for batch in loader.epoch(run.epoch, run.step):
         done = run.stage_epoch * steps + run.step
         rate = learning_rate(stage, done, steps, run.plateau.factor)
-        torch.manual_seed(_seed(training, run.epoch * steps + run.step))  # dropout, Shake-Shake, …
+        # dropout, Shake-Shake, …
+        torch.manual_seed(_seed(training, stage, run.epoch * steps + run.step))
         run.loss_sum += training_step(training, step, optimizer, rate, batch.to(training.device))
         run.step += 1
         training.progress.learned(_windows_here(training) / steps, run.loss_sum / run.step)
@@ -426,6 +427,8 @@ def _stage_loader(training: Training, stage: Stage) -> Loader:
         )
     )
     unchanged = dataclasses.replace(training.recipe, augment=Augment())
+    if stage.segments:  # the same in all trainings whose weights are averaged
+        unchanged = dataclasses.replace(unchanged, fit=dataclasses.replace(unchanged.fit, draw=0))
     return Loader(windows, unchanged, training.share, training.workers)
 
 
@@ -507,8 +510,10 @@ def _warn_of_undefined_areas(training: Training) -> None:
         )
 
 
-def _seed(training: Training, step: int) -> int:
-    seeds = [training.recipe.training_seed, step, training.share.rank, 6]
+def _seed(training: Training, stage: Stage, step: int) -> int:
+    recipe = training.recipe
+    seed = recipe.seed if stage.segments else recipe.training_seed
+    seeds = [seed, step, training.share.rank, 6]
     return int(np.random.SeedSequence(seeds).generate_state(1)[0])
 
 
