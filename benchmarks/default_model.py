@@ -477,14 +477,15 @@ def live(subject: Subject) -> dict[str, Any]:
 
 def instruments(subject: Subject) -> dict[str, Any]:
     """Families of instruments against the truth, in excerpts that are the same for every model:
-    the mean over the windows of each."""
+    the mean over all answers to each, from the first second on."""
     families, tests = subject.material.instrument_excerpts
     out: dict[str, Any] = {}
     for name, (audio, truth) in tests.items():
         said = []
         for i, one in enumerate(audio):
             samples = sounds.resampled(one.astype(np.float32), SOUND_RATE, subject.rate)
-            said.append(full_windows(subject.hear(samples)).mean(axis=0)[subject.of(families)])
+            answers = np.array([row.values for row in subject.hear(samples).scores])
+            said.append(answers.mean(axis=0)[subject.of(families)])
             subject.material.report(f"{subject.card.name}, {name}", i + 1, len(audio))
         each = {tag: area(truth[:, k], np.array(said)[:, k]) for k, tag in enumerate(families)}
         each = {tag: round(auc, 3) for tag, auc in each.items() if np.isfinite(auc)}
