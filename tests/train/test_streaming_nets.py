@@ -17,9 +17,11 @@ from streamtag.audio.feature_config import FeatureConfig
 from streamtag.audio.front_end import frames_of
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import WindowScored
+from streamtag.model.optimise import fuse
 from streamtag.model.tagger import Tagger
 from streamtag.train.exporting.bundle import export
 from streamtag.train.nets import NETS
+from streamtag.train.nets.efficientat import StreamedEfficientAt
 from streamtag.train.nets.model import StatefulModel, StreamingModel, model_of
 from streamtag.train.nets.net import Reach, StatefulNet, StreamingNet
 from streamtag.train.nets.vqvae_classifiers import CodeTagger
@@ -309,3 +311,37 @@ def test_in_the_engine(tmp_path: Path, name: str) -> None:
     steady = (0.1 * tone).astype(np.float32)
     found = [scores(tagger, steady, exact=exact) for exact in (False, True)]
     assert np.abs(found[0][3:] - found[1][3:]).max() <= tolerance
+
+
+@pytest.mark.parametrize("families", [0, 3])
+def test_its_parts_can_be_compiled_for_single_windows_and_batches(families: int) -> None:
+    """With a second linear layer on the head, oneDNN's graph compiler damaged memory."""
+    model = model_of(StreamedEfficientAt(5, width=48, families=families, attention=1), 5, 48).eval()
+    scripted = torch.jit.script(model)
+    for part in (Trunk(scripted), Head(scripted)):
+        for n in (1, 2, 8):
+            size = (n, 192, 48) if isinstance(part, Trunk) else (n, 5, 384 + families)
+            example = torch.randn(size, generator=torch.Generator().manual_seed(n))
+            made = fuse(torch.jit.script(part), example)
+            with torch.inference_mode():
+                torch.testing.assert_close(made(example), part(example), atol=1e-4, rtol=1e-4)
+
+
+class Trunk(nn.Module):
+    def __init__(self, model: torch.jit.ScriptModule) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.model.trunk(x)
+        return out
+
+
+class Head(nn.Module):
+    def __init__(self, model: torch.jit.ScriptModule) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.model.head(x)
+        return out

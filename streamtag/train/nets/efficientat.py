@@ -241,20 +241,20 @@ class AttentivePooling(nn.Module):
 
     def __init__(self, size: int, columns: int, heads: int, width: int = 48) -> None:
         super().__init__()
-        self.size, self.heads, self.width = size, heads, width
+        self.heads, self.width = heads, width
         self.norm = nn.LayerNorm(size)
         self.query = nn.Linear(size, heads * width)
         self.key = nn.Linear(size, heads * width)
         self.age = nn.Parameter(torch.zeros(heads, columns))
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """(n, columns, m) to (n, heads, m), m at least `size`: the first `size` values decide."""
-        n, columns = embeddings.shape[0], embeddings.shape[1]
-        x = self.norm(embeddings[:, :, : self.size])
+        """(n, columns, size) to the weights of each mean, (n, heads, columns)."""
+        n, columns, _ = embeddings.shape
+        x = self.norm(embeddings)
         query = self.query(x[:, columns - 1]).view(n, self.heads, 1, self.width)
         key = self.key(x).view(n, columns, self.heads, self.width).transpose(1, 2)
         alike = (query * key).sum(dim=3) / self.width**0.5 + self.age
-        return torch.bmm(torch.softmax(alike, dim=2), embeddings)
+        return torch.softmax(alike, dim=2)
 
 
 class SegmentFamilies(nn.Module):
@@ -285,7 +285,7 @@ class StreamedEfficientAt(StreamingNet):
 
     The trunk learned kinds of sound from videos, and tells little of the instruments of an
     arrangement. So a small net that learned them from mixtures may stand beside it: its logits are
-    further values of each embedding, and the head adds a linear layer over their means to its own.
+    further values of each embedding, and the head takes their means beside those of the trunk's.
 
     It learns from windows, or from programmes longer than a window, which have targets for every
     embedding: (n, embeddings, targets). Targets may have further columns at their end: the
@@ -345,15 +345,13 @@ class StreamedEfficientAt(StreamingNet):
         self.dropout = nn.Dropout(0.2)
         pooling = AttentivePooling(FEATURES, self.columns, attention) if attention else None
         self.attend = pooling or nn.Identity()
-        self.dense = nn.Linear((len(self.scales) + 1 + attention) * HIDDEN, n_tags)
+        pooled = len(self.scales) + 1 + attention
+        self.dense = nn.Linear(pooled * (HIDDEN + families), n_tags)
         nn.init.zeros_(self.dense.bias)
         self.beside: nn.Module = nn.Identity()
-        self.told: nn.Module = nn.Identity()
         if families:
+            nn.init.zeros_(self.dense.weight[:, pooled * HIDDEN :])
             self.beside = SegmentFamilies(families, width, self.base.segment_frames)
-            told = nn.Linear(families * (len(self.scales) + 1 + attention), n_tags, bias=False)
-            self.told = told
-            nn.init.zeros_(told.weight)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast
 
     def embed(self, frames: Tensor) -> Tensor:
@@ -361,23 +359,32 @@ class StreamedEfficientAt(StreamingNet):
         out: Tensor = self.base.embed(frames)
         if self.families:
             told = self.beside(self.base.segments(frames)).detach()
-            out = torch.cat([out, told.reshape(out.shape[0], out.shape[1], -1)], dim=2)
+            told = told.reshape(out.shape[0], out.shape[1], -1)
+            # side by side: oneDNN's graph compiler (torch 2.13) fails with torch.cat here
+            pad = nn.functional.pad
+            out = pad(out, [0, self.families]) + pad(told, [self.size, 0])
         return out
 
     def logits_of(self, embeddings: Tensor) -> Tensor:
         """The pooled embeddings through the published dense layer, then ours."""
+        weights = self.attend(embeddings[:, :, : self.size]) if self.attention else embeddings
+        pooled = self._pooled(embeddings[:, :, : self.size], weights)
+        hidden = [self.base.classifier[3](self.base.classifier[2](part)) for part in pooled]
+        found = self.dropout(torch.cat(hidden, dim=1))
+        if self.families:
+            told = self._pooled(embeddings[:, :, self.size :], weights)
+            found = torch.cat([found, torch.cat(told, dim=1)], dim=1)
+        out: Tensor = self.dense(found)
+        return out
+
+    def _pooled(self, embeddings: Tensor, weights: Tensor) -> list[Tensor]:
+        """Means at each scale, the maximum, and the means by (n, attention, columns) weights, of
+        (n, columns, m): (n, m) each."""
         pooled = [embeddings[:, embeddings.shape[1] - s :].mean(dim=1) for s in self.scales]
         pooled.append(embeddings[:, embeddings.shape[1] - self.scales[-1] :].amax(dim=1))
         if self.attention:
-            pooled.extend(self.attend(embeddings).unbind(dim=1))
-        hidden = [
-            self.base.classifier[3](self.base.classifier[2](part[:, : self.size]))
-            for part in pooled
-        ]
-        out: Tensor = self.dense(self.dropout(torch.cat(hidden, dim=1)))
-        if self.families:
-            out = out + self.told(torch.cat([part[:, self.size :] for part in pooled], dim=1))
-        return out
+            pooled.extend(torch.bmm(weights, embeddings).unbind(dim=1))
+        return pooled
 
     def losses(self, frames: Tensor, targets: Tensor, criterion: Criterion) -> Tensor:
         """The loss of windows some of which are as short as at the beginning of a stream, of
