@@ -322,7 +322,7 @@ def test_its_parts_can_be_compiled_for_single_windows_and_batches(families: int)
         for n in (1, 2, 8):
             size = (n, 192, 48) if isinstance(part, Trunk) else (n, 5, 384 + families)
             example = torch.randn(size, generator=torch.Generator().manual_seed(n))
-            made = fuse(torch.jit.script(part), example)
+            made = fuse(torch.jit.script(part.eval()), example)
             with torch.inference_mode():
                 torch.testing.assert_close(made(example), part(example), atol=1e-4, rtol=1e-4)
 
