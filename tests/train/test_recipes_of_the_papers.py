@@ -79,9 +79,9 @@ PARAMETERS = {
     "cpjku-resnet34": 21_307_128,
     "instruments": 275_979,
     "general": 901_816,
-    "general-2": 1_279_561,
-    "general-2-free": 1_279_561,
-    "general-2-small": 1_279_553,
+    "general-2": 1_658_596,
+    "general-2-free": 1_658_596,
+    "general-2-small": 1_658_588,
     "small": 287_544,
     "streaming": 316_216,
     "musicnn": 784_300 + 6 * 201,  # 56 tags instead of 50
