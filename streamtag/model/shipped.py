@@ -13,7 +13,7 @@ KNOWN_CHECKSUMS = frozenset(
     {
         "3a4d66c266104521017d2f7ea6412a85a9f75484af76df560418bd6d9bcff219",  # general-1
         "d1a1c2db208a4df1e629baf0026fe437c4a45a071568f67a729a237c7d0e3c2f",  # general-2
-        "66dd5705ae246ab66747e684e439236606288104f1258d48c20d3f9c1a3221ec",  # general-2-small
+        "0f17898746bfb5a17141762ebc7c3003c582ca9d8045e29932292a9067b8dbbd",  # general-2-small
         "3995efe224308b78df008c6320e7e267c2df81a0f41c2bc93a2f2767e0207dcf",  # general-2-free
         "80a5621dd96dab116eb37bead71c61a54093b52c087c389cd2cf7ec96f2bc216",  # instruments-1
     }

@@ -81,7 +81,7 @@ PARAMETERS = {
     "general": 901_816,
     "general-2": 1_658_596,
     "general-2-free": 1_658_596,
-    "general-2-small": 1_658_588,
+    "general-2-small": 1_279_553,
     "small": 287_544,
     "streaming": 316_216,
     "musicnn": 784_300 + 6 * 201,  # 56 tags instead of 50
