@@ -1,7 +1,7 @@
 """Segments of a second or two whose families of instruments are known, for the small net beside a
 trunk: excerpts of rendered tunes, mixtures of notes, and sounds without music.
 
-It needs millions of them, and one costs it little. So each is drawn anew, at another level, with
+It needs many of them, and one costs it little. So each is drawn anew, at another level, with
 other colours, without some bands, and often on top of another one.
 """
 
