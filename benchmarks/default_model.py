@@ -51,6 +51,9 @@ from streamtag.train.synthesis.rated import rated_items
 RESULTS = Path(__file__).with_name("default_model.json")
 SECONDS = 40.0
 """The seconds of every recording that are used, from its beginning."""
+ORDERS = 3
+"""Orders in which the recordings follow each other for the figures of cuts and repeats: one order's
+90 % vary by several seconds."""
 STEP = 2.0
 """Seconds between the windows that are compared with the teachers."""
 RARE = 0.01
@@ -468,7 +471,7 @@ def live(subject: Subject) -> dict[str, Any]:
             mine = {names[tag] for tag in on if tag in names} | {"music"}
             writer.writerow([known.item.path.resolve(), ";".join(sorted(mine)), "test"])
     found = evaluate_files(
-        subject.tagger.path or Path(), path, part="test", longest=SECONDS,
+        subject.tagger.path or Path(), path, part="test", longest=SECONDS, orders=ORDERS,
         console=subject.material.console,
     )  # fmt: skip
     kept = ("hours", "flapping", "detection", "release", "heard", "after_cuts")

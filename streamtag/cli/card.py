@@ -232,10 +232,15 @@ def _tags_table(card: Card) -> Table:
 
 
 def _settling(card: Card) -> str:
-    later = card.settling
-    return (
-        f"other thresholds {later.seconds:g} s after the last change of what plays" if later else ""
-    )
+    if (later := card.settling) is None:
+        return ""
+    text = f"other thresholds {later.seconds:g} s after the last change of what plays"
+    for seconds, when in (
+        (later.again_seconds, "to come on again"),
+        (later.start_seconds, "after the first window"),
+    ):
+        text += f", for {seconds:g} s {when}" if seconds else ""
+    return text
 
 
 def _per_tag(scores: Any) -> dict[str, Any]:

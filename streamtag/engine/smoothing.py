@@ -2,7 +2,8 @@
 
 What plays changes at once, and is then the same for minutes. So a stream may have two pairs of
 thresholds: near ones for a while after a change, so that new tags come and old ones go at once, and
-wider ones when its tags have settled, so that they stay.
+wider ones when its tags have settled, so that they stay. A tag that has just gone off needs the
+wider one to come on again, and so do all tags of a stream that has just begun.
 
 A bank keeps a few numbers per tag for all streams of one tagger, a row for each stream, and takes
 a window of many streams at once. Positions are sample indices at a stream's own rate, so that
@@ -43,6 +44,11 @@ class Settled(NamedTuple):
     """How long after a change the tags count as settled."""
     slow: float
     """Time constant of the slower average."""
+    again: float = 0.0
+    """How long a tag that has gone off needs `high` to come on again."""
+    start: float = 0.0
+    """How long a tag needs `high` after the first window of a stream, or after missing audio: such
+    a window repeats the little that it has."""
 
     @classmethod
     def of(cls, settings: TaggerSettings, card: Card, rate: float) -> "Settled | None":
@@ -51,7 +57,8 @@ class Settled(NamedTuple):
             return None
         high, low = settings.settled_thresholds(card)
         change, after = card.settling.change, _TOLERANCE * rate * card.settling.seconds
-        return cls(high, low, change, after, rate * SLOW_SECONDS)
+        again, start = rate * card.settling.again_seconds, rate * card.settling.start_seconds
+        return cls(high, low, change, after, rate * SLOW_SECONDS, again, start)
 
 
 class SwitchSettings:
@@ -141,13 +148,16 @@ class SwitchBank:
     _settled_high: np.ndarray
     _settled_low: np.ndarray
     _slow: np.ndarray  # the slower average
+    _held: np.ndarray  # until then a tag that is off needs the settled threshold
     _needed_on: np.ndarray
     _needed_off: np.ndarray
 
     def __init__(self, n_tags: int) -> None:
         self._n_tags, self._ones = n_tags, np.ones(n_tags)
         self._settles = False  # whether any stream has other thresholds later
-        self._change = self._after = np.zeros(0)  # by row, as the next three
+        self._change = self._after = self._again = self._start = np.zeros(
+            0
+        )  # by row, as the next three
         self._changed = np.zeros(0, np.int64)  # end of the window of the last change
         self._settings: list[SwitchSettings | None] = []
         self._ends: list[int | None] = []  # of the newest window; None before the first
@@ -200,7 +210,8 @@ class SwitchBank:
         high, low = self._high[index], self._low[index]
         if self._settles:
             settled = self._settled(rows, index, smoothed, ends, slow_weights)
-            high = np.where(settled, self._settled_high[index], high)
+            held = np.array(ends)[:, None] < self._held[index]
+            high = np.where(settled | held, self._settled_high[index], high)
             low = np.where(settled, self._settled_low[index], low)
         on: np.ndarray = self._on[index]
         beyond = np.where(on, smoothed < low, smoothed >= high)
@@ -222,7 +233,10 @@ class SwitchBank:
         needed = np.where(is_on, self._needed_off[places], self._needed_on[places])
         for k in np.flatnonzero(end - since >= needed).tolist():
             i, tag = int(which[k]), int(tags[k])
-            switches[i].append(self._flip(rows[i], tag, int(self._pending_at[rows[i], tag])))
+            switch = self._flip(rows[i], tag, int(self._pending_at[rows[i], tag]))
+            if not switch.on:
+                self._held[rows[i], tag] = ends[i] + self._again[rows[i]]
+            switches[i].append(switch)
         return smoothed, switches
 
     def update_settings(self, row: int, settings: SwitchSettings, at: int) -> list[Switch]:
@@ -295,9 +309,13 @@ class SwitchBank:
         weights: np.ndarray,
     ) -> np.ndarray:
         """Whether the tags of each stream have settled, (n, 1) bool; moves the slower averages,
-        which begin anew at a change."""
+        which begin anew at a change, and holds the tags of streams that begin."""
         slow: np.ndarray = self._slow[index]
-        new = (np.abs(smoothed - slow).mean(axis=1) > self._change[index]) | np.isinf(weights)
+        begins = np.isinf(weights)
+        new = (np.abs(smoothed - slow).mean(axis=1) > self._change[index]) | begins
+        if begins.any():
+            until = np.where(begins, ends + self._start[index], 0)[:, None]
+            self._held[index] = np.maximum(self._held[index], until)
         towards = np.where(new, 1.0, weights)[:, None]
         self._slow[index] = slow + towards * (smoothed - slow)
         changed = self._changed[index] = np.where(new, ends, self._changed[index])
@@ -316,9 +334,11 @@ class SwitchBank:
     def _set(self, row: int, settings: SwitchSettings) -> None:
         self._settings[row] = settings
         self._high[row], self._low[row] = settings.high, settings.low
-        self._settled_high[row], self._settled_low[row], change, after, _ = settings.settled
-        self._change[row], self._after[row] = change, after
-        self._settles |= change < math.inf
+        later = settings.settled
+        self._settled_high[row], self._settled_low[row] = later.high, later.low
+        self._change[row], self._after[row] = later.change, later.after
+        self._again[row], self._start[row] = later.again, later.start
+        self._settles |= later.change < math.inf
         self._needed_on[row] = settings.needed_on
         self._needed_off[row] = settings.needed_off
 
@@ -330,8 +350,9 @@ class SwitchBank:
             known = [getattr(self, name)] if n else []
             setattr(self, name, np.concatenate([*known, np.zeros((more, self._n_tags), kind)]))
         self._settings += [None] * more
-        self._change, self._after = (
-            np.append(x, np.zeros(more)) for x in (self._change, self._after)
+        self._change, self._after, self._again, self._start = (
+            np.append(x, np.zeros(more))
+            for x in (self._change, self._after, self._again, self._start)
         )
         self._changed = np.append(self._changed, np.zeros(more, np.int64))
         self._ends += [None] * more
@@ -342,6 +363,6 @@ _COLUMNS: dict[str, type] = {
     "_smoothed": float, "_on": bool, "_since": np.int64, "_peak": float,
     "_pending": bool, "_pending_at": np.int64, "_pending_end": np.int64,
     "_high": float, "_low": float, "_settled_high": float, "_settled_low": float, "_slow": float,
-    "_needed_on": float, "_needed_off": float,
+    "_held": float, "_needed_on": float, "_needed_off": float,
 }  # fmt: skip
 """The arrays of a bank and their types."""

@@ -121,6 +121,10 @@ class Settling:
     """Per tag, at least those of the card."""
     off_thresholds: Numbers
     """Per tag, at most those of the card."""
+    again_seconds: Seconds = 0.0
+    """After a tag has gone off, how long it needs the settled threshold to come on again."""
+    start_seconds: Seconds = 0.0
+    """After the first window of a stream, how long tags need the settled thresholds to come on."""
 
 
 @raises(BundleError, "card: ")

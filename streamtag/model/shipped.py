@@ -12,9 +12,9 @@ DEFAULT_MODEL = "general-2.pt"
 KNOWN_CHECKSUMS = frozenset(
     {
         "3a4d66c266104521017d2f7ea6412a85a9f75484af76df560418bd6d9bcff219",  # general-1
-        "d1a1c2db208a4df1e629baf0026fe437c4a45a071568f67a729a237c7d0e3c2f",  # general-2
-        "0f17898746bfb5a17141762ebc7c3003c582ca9d8045e29932292a9067b8dbbd",  # general-2-small
-        "3995efe224308b78df008c6320e7e267c2df81a0f41c2bc93a2f2767e0207dcf",  # general-2-free
+        "b44ed1eba9cd0540ab16fc2541edc72e63833f3004410699ffa1346b996c2b1b",  # general-2
+        "bedf4f393a5eba8dfbe66faaa977469ae6edf62168225620c0c6ab33bf5a6a1f",  # general-2-small
+        "9ebcbb81fd47ed39f9ee76e04e4520c8c0c19e0a6043da5eff6aabfde770859d",  # general-2-free
         "80a5621dd96dab116eb37bead71c61a54093b52c087c389cd2cf7ec96f2bc216",  # instruments-1
     }
 )

@@ -194,10 +194,11 @@ def test_streams_of_a_bank_do_not_disturb_each_other_and_rows_are_used_again() -
             assert (smoothed[i].tolist(), switches[i]) == (expected[0].tolist(), expected[1])
 
 
-def settling(change: float = 0.2) -> OneStream:
+def settling(change: float = 0.2, again: float = 0.0, start: float = 0.0) -> OneStream:
     """Two tags: on at 0.5 and off below 0.4, or at 0.8 and below 0.1 after 3 s without a change."""
     near, wide = (np.full(2, 0.5), np.full(2, 0.4)), (np.full(2, 0.8), np.full(2, 0.1))
-    return OneStream(SwitchSettings(*near, settled=Settled(*wide, change, 3 * RATE, 2 * RATE)))
+    later = Settled(*wide, change, 3 * RATE, 2 * RATE, again * RATE, start * RATE)
+    return OneStream(SwitchSettings(*near, settled=later))
 
 
 def changes(stream: OneStream, *rows: tuple[float, float]) -> list[tuple[int, int, bool]]:
@@ -222,6 +223,27 @@ def test_a_change_makes_the_thresholds_near_again_for_a_while() -> None:
 def test_a_slow_drift_is_no_change() -> None:
     rows = [(0.9 - 0.06 * k, 0.1 + 0.06 * k) for k in range(11)]
     assert changes(settling(), *rows) == [(0, 0, True)]
+
+
+def test_a_tag_that_has_gone_off_needs_more_to_come_on_again_for_a_while() -> None:
+    rows = [(0.6, 0.1), (0.3, 0.1), (0.6, 0.6), (0.7, 0.6), (0.7, 0.6)]
+    on, off, other = (0, 0, True), (1, 0, False), (2, 1, True)
+    assert changes(settling(0.01), *rows) == [on, off, (2, 0, True), other]
+    assert changes(settling(0.01, 3.0), *rows) == [on, off, other, (4, 0, True)]
+    assert changes(settling(0.01, 3.5), *rows) == [on, off, other]
+    sure = [*rows[:2], (0.8, 0.1)]
+    assert changes(settling(0.01, 3.5), *sure) == [on, off, (2, 0, True)]
+
+
+def test_a_stream_that_has_just_begun_must_be_sure() -> None:
+    rows = [(0.6, 0.9), (0.6, 0.9), (0.6, 0.9)]
+    assert changes(settling(), *rows) == [(0, 0, True), (0, 1, True)]
+    assert changes(settling(start=1.5), *rows) == [(0, 1, True), (2, 0, True)]
+    stream = settling(start=1.5)
+    changes(stream, *[(0.1, 0.9)] * 6)
+    stream.bank.restart(stream.row)  # audio is missing: what is on stays on
+    assert stream.update(np.array([0.6, 0.6]), 0, 9 * RATE) == []
+    assert [s.tag for s in stream.update(np.array([0.6, 0.6]), 0, 11 * RATE)] == [0]
 
 
 def test_missing_audio_counts_as_a_change() -> None:

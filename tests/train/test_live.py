@@ -281,6 +281,17 @@ def test_streams_are_pieces_of_the_order(tagger: Tagger, corpus: Corpus) -> None
     assert body["after_cuts"][0]["n"] == sum(changes[:2]) + changes[3] == 3
 
 
+def test_several_orders_are_judged_together(tagger: Tagger, corpus: Corpus) -> None:
+    alone = [evaluate(tagger, corpus, part="all", seed=seed) for seed in (1, 2)]
+    both = evaluate(tagger, corpus, part="all", seed=1, orders=2)
+    assert both["hours"] == pytest.approx(sum(one["hours"] for one in alone))
+    for count in ("events", "false"):
+        total = sum(one["false_events"][count] for one in alone)
+        assert both["false_events"][count] == total
+    assert both["detection"]["wanted"] == sum(one["detection"]["wanted"] for one in alone)
+    assert both["whole"] == alone[0]["whole"]
+
+
 def test_the_same_again_and_reports_progress(
     tagger: Tagger, corpus: Corpus, body: dict[str, object]
 ) -> None:

@@ -268,7 +268,31 @@ def test_settled_tags_have_wider_thresholds_but_kinds_of_sound_never_settle() ->
     assert later.off_thresholds[0] == pytest.approx(0.3 * found.on[0], rel=1e-3)
     high = choose_thresholds(("rock",), truth, 0.3 + 0.7 * truth, rules)  # hardly ever unsure
     assert high.settling is not None
-    assert high.on[0] <= high.settling.on_thresholds[0] <= 0.95
+    assert high.on[0] <= high.settling.on_thresholds[0] <= 0.995
+
+
+def test_a_category_may_have_its_own_odds_once_its_tags_have_settled() -> None:
+    truth = np.repeat(np.array([[1.0], [0.0]], np.float32), 100, axis=0)
+    scores = np.concatenate([np.linspace(0.2, 0.7, 100), np.linspace(0, 0.25, 100)])[:, None]
+    rules = dataclasses.replace(
+        RULES,
+        settling_change=0.05,
+        settled_odds=50.0,
+        settled_odds_of={"instrument": 5.0},
+        again_seconds=20.0,
+    )
+    found = choose_thresholds(
+        ("rock", "organ", "other"),
+        np.tile(truth, 3),
+        np.tile(scores, 3),
+        rules,
+        {"rock": "genre", "organ": "instrument"},
+    )
+    assert found.settling is not None
+    assert found.settling.again_seconds == 20
+    near = found.on[0] / (1 - found.on[0])
+    odds = [p / (1 - p) / near for p in found.settling.on_thresholds]
+    assert odds == pytest.approx([50, 5, 50], rel=0.01)
 
 
 def test_a_threshold_is_never_where_drift_would_hold_it() -> None:

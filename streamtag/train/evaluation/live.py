@@ -37,7 +37,12 @@ from streamtag.train.evaluation.live_report import (
     release,
     score_metrics,
 )
-from streamtag.train.evaluation.playlist import TAGGER, alternating_order, run_playlist
+from streamtag.train.evaluation.playlist import (
+    TAGGER,
+    StreamResult,
+    alternating_order,
+    run_playlist,
+)
 from streamtag.train.evaluation.scores import report
 from streamtag.train.evaluation.thresholds import SOUND_KINDS
 from streamtag.train.synthesis.sounds import noise_and_speech
@@ -72,6 +77,7 @@ def evaluate_files(
     split: str = "",
     part: str = "test",
     longest: float = 0.0,
+    orders: int = 1,
     device: str = "cpu",
     console: Console | None = None,
 ) -> dict[str, Any]:
@@ -84,6 +90,7 @@ def evaluate_files(
         split: of the corpus, where it has several.
         part: train, validation, test or all.
         longest: seconds after which a recording is cut off; 0 means never.
+        orders: how many orders of the playlist are run.
         device: of the model.
         console: for a progress bar; None is silent.
 
@@ -104,7 +111,9 @@ def evaluate_files(
                 tasks[what] = bar.add_task(what, total=total)
             bar.update(tasks[what], completed=done)
 
-        return evaluate(tagger, corpus, part=part, longest=longest, on_progress=on_progress)
+        return evaluate(
+            tagger, corpus, part=part, longest=longest, orders=orders, on_progress=on_progress
+        )
 
 
 @one_thread()
@@ -114,6 +123,7 @@ def evaluate(
     *,
     part: str = "test",
     seed: int = 1,
+    orders: int = 1,
     streams: int = STREAMS,
     longest: float = 0.0,
     on_progress: Callable[[str, int, int], None] | None = None,
@@ -129,6 +139,7 @@ def evaluate(
         corpus: recordings with tags.
         part: train, validation, test or all.
         seed: of the order of the playlist.
+        orders: how many orders of the playlist are run; the figures are those of all together.
         streams: number of streams side by side; the first recording of each follows no cut.
         longest: seconds after which a recording is cut off; 0 means never.
         on_progress: reports progress.
@@ -148,21 +159,28 @@ def evaluate(
     settings = (
         TaggerSettings(tags=tuple(card.tags[i] for i in mine)) if match.tags else TaggerSettings()
     )
-    order = alternating_order(match.truth, np.random.default_rng(seed))
-    results = run_playlist(
-        tagger,
-        settings,
-        [some.tolist() for some in np.array_split(order, min(streams, len(order)))],
-        lambda i: read_samples(items[i], rate, longest),
-        DELAYS,
-        lambda done: report_progress("as a playlist", done, len(items)),
-    )
+
+    def played(number: int) -> list[StreamResult]:
+        order = alternating_order(match.truth, np.random.default_rng(seed + number))
+        return run_playlist(
+            tagger,
+            settings,
+            [some.tolist() for some in np.array_split(order, min(streams, len(order)))],
+            lambda i: read_samples(items[i], rate, longest),
+            DELAYS,
+            lambda done: report_progress(
+                "as a playlist", number * len(items) + done, orders * len(items)
+            ),
+        )
+
+    results = [stream for number in range(orders) for stream in played(number)]
     body = _facts(card, corpus, match, mine) | {
         "part": part,
         "recordings": len(items),
         "broken": broken,
         "hours": sum(result.end for result in results) / rate / 3600,
         "seed": seed,
+        "orders": orders,
         "streams": len(results),
         "false_events": false_events(results, match.truth, card.tags, rate),
         "flapping": flapping(results, rate),

@@ -1,8 +1,9 @@
 """Temperatures and thresholds, chosen on validation data only."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -15,6 +16,8 @@ TEMPERATURES = np.geomspace(0.25, 4.0, 65)
 LOWEST, HIGHEST = 0.1, 0.95
 """Thresholds stay within these limits. Beyond them a small drift would keep a tag on or off for
 good."""
+HIGHEST_SETTLED = 0.995
+"""The same for a tag that has settled, which only a change may let come on."""
 RARE = 0.25
 """The lower limit of a rare tag is this share of its prior, because its probabilities are small."""
 SOUND_KINDS = ("speech", "music", "silence")
@@ -124,6 +127,7 @@ def choose_thresholds(
     targets: np.ndarray,
     probabilities: np.ndarray,
     rules: Thresholds,
+    categories: Mapping[str, str] = MappingProxyType({}),
 ) -> DecisionThresholds:
     """On thresholds by the recipe's rule, but high enough for sounds that have none of the tags.
 
@@ -140,6 +144,7 @@ def choose_thresholds(
         targets: (n, n_tags) in [0, 1] or NaN.
         probabilities: (n, n_tags).
         rules: the settings of the recipe.
+        categories: of the tags, by name, for `settled_odds_of`.
     """
     found = areas(targets, probabilities)
     best = rule_thresholds(targets, probabilities, rules.rule, rules.beta)
@@ -155,6 +160,7 @@ def choose_thresholds(
     on = [_on_threshold(*pair) for pair in zip(best.tolist(), lowest.tolist(), strict=True)]
     ratio = np.where(kinds, max(KIND_OFF_RATIO, rules.off_ratio), rules.off_ratio).tolist()
     off = [_rounded(high * part) for high, part in zip(on, ratio, strict=True)]
+    odds = [rules.settled_odds_of.get(categories.get(t, ""), rules.settled_odds) for t in tags]
     f = np.nan_to_num(rates(targets, probabilities >= np.array(on)).f).tolist()
     return DecisionThresholds(
         on=tuple(on),
@@ -170,23 +176,31 @@ def choose_thresholds(
                 and on[i] >= rules.smallest_threshold
             )
         ),
-        settling=_settling(on, off, kinds, rules) if rules.settling_change else None,
+        settling=_settling(on, off, kinds, odds, rules) if rules.settling_change else None,
     )
 
 
 def _settling(
-    on: Sequence[float], off: Sequence[float], kinds: np.ndarray, rules: Thresholds
+    on: Sequence[float],
+    off: Sequence[float],
+    kinds: np.ndarray,
+    odds: Sequence[float],
+    rules: Thresholds,
 ) -> Settling:
-    """Thresholds of tags that have settled; those of `kinds`, (n_tags,) bool, do not change."""
+    """Thresholds of tags that have settled, with the odds at `on` times `odds`; those of `kinds`,
+    (n_tags,) bool, do not change."""
     high, low = np.array(on), np.array(off)
-    odds = rules.settled_odds * high / (1 - high)
-    later_on = np.where(kinds, high, np.clip(odds / (1 + odds), high, np.maximum(high, HIGHEST)))
+    wanted = np.array(odds) * high / (1 - high)
+    wider = np.clip(wanted / (1 + wanted), high, HIGHEST_SETTLED)
+    later_on = np.where(kinds, high, wider)
     later_off = np.where(kinds, low, np.minimum(low, high * rules.settled_off_ratio))
     return Settling(
         change=rules.settling_change,
         seconds=rules.settling_seconds,
         on_thresholds=tuple(map(_rounded, later_on.tolist())),
         off_thresholds=tuple(map(_rounded, later_off.tolist())),
+        again_seconds=rules.again_seconds,
+        start_seconds=rules.start_seconds,
     )
 
 

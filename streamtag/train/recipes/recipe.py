@@ -465,8 +465,17 @@ class Thresholds:
     """After a change, from which on tags have settled."""
     settled_odds: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
     """Odds at the on threshold of a tag that has settled, divided by those after a change."""
+    settled_odds_of: Mapping[str, Annotated[float, Field(ge=1, allow_inf_nan=False)]] = field(
+        default_factory=dict
+    )
+    """The same for the tags of a category, by its name: a genre is that of the whole piece, but an
+    instrument or a voice may come in later."""
     settled_off_ratio: Annotated[float, Field(gt=0, le=1)] = 0.7
     """Its off threshold, divided by the on threshold after a change; at most `off_ratio` counts."""
+    again_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """`again_seconds` of the card's `Settling`."""
+    start_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """`start_seconds` of it."""
 
 
 @raises(RecipeError)

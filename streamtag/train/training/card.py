@@ -60,7 +60,9 @@ def make_card(
         temperature = temperatures(predictions.truth, predictions.logits)
         model.calibrate(torch.from_numpy(temperature).to(model.temperature.device))
         calibrated = sigmoid(predictions.logits / temperature)
-        chosen = choose_thresholds(sets.tags, predictions.truth, calibrated, recipe.thresholds)
+        chosen = choose_thresholds(
+            sets.tags, predictions.truth, calibrated, recipe.thresholds, sets.categories
+        )
         on, off, muted = chosen.on, chosen.off, chosen.off_by_default
         settling = chosen.settling
         scores["validation"] = summary(sets.tags, predictions)
