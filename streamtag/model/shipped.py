@@ -12,9 +12,9 @@ DEFAULT_MODEL = "general-2.pt"
 KNOWN_CHECKSUMS = frozenset(
     {
         "3a4d66c266104521017d2f7ea6412a85a9f75484af76df560418bd6d9bcff219",  # general-1
-        "b44ed1eba9cd0540ab16fc2541edc72e63833f3004410699ffa1346b996c2b1b",  # general-2
-        "bedf4f393a5eba8dfbe66faaa977469ae6edf62168225620c0c6ab33bf5a6a1f",  # general-2-small
-        "9ebcbb81fd47ed39f9ee76e04e4520c8c0c19e0a6043da5eff6aabfde770859d",  # general-2-free
+        "6758f4e18afa2643cfdeb0eda3c7545a1415536d4424042dead671de5dc782db",  # general-2
+        "bf06df3d5b8a34abfa014c5e2816bc6ed11407253f09946389f2fe1c2e3f46c0",  # general-2-small
+        "94d3a2eae9e8e7f520f341cb2f6b58bec324cc0cd5b07a3aca0a2fb76567cfc1",  # general-2-free
         "80a5621dd96dab116eb37bead71c61a54093b52c087c389cd2cf7ec96f2bc216",  # instruments-1
     }
 )

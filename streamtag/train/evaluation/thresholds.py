@@ -22,7 +22,7 @@ RARE = 0.25
 """The lower limit of a rare tag is this share of its prior, because its probabilities are small."""
 SOUND_KINDS = ("speech", "music", "silence")
 """Tags that name the kind of sound and not a property of the music."""
-KIND_OFF_RATIO = 0.7
+KIND_OFF_RATIO = 0.5
 """The least off threshold of such a tag, relative to its on threshold."""
 DIGITS = 4
 """Significant digits of a threshold in a card."""
