@@ -12,9 +12,9 @@ DEFAULT_MODEL = "general-2.pt"
 KNOWN_CHECKSUMS = frozenset(
     {
         "3a4d66c266104521017d2f7ea6412a85a9f75484af76df560418bd6d9bcff219",  # general-1
-        "6758f4e18afa2643cfdeb0eda3c7545a1415536d4424042dead671de5dc782db",  # general-2
-        "bf06df3d5b8a34abfa014c5e2816bc6ed11407253f09946389f2fe1c2e3f46c0",  # general-2-small
-        "94d3a2eae9e8e7f520f341cb2f6b58bec324cc0cd5b07a3aca0a2fb76567cfc1",  # general-2-free
+        "6f892a03b32a05fca77cb99423490fa692b56ff3ab210b495e7fc172880af264",  # general-2
+        "c8d2afa64ae5ae58ff1528400167450ddeddbd8951eba08a7ebcaf6eb7bccc3e",  # general-2-small
+        "23f07a6363a2f614ccbc692542f6a9bf565d0e8c77ca8aff71dab8b3c268b481",  # general-2-free
         "80a5621dd96dab116eb37bead71c61a54093b52c087c389cd2cf7ec96f2bc216",  # instruments-1
     }
 )
