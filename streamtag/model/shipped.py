@@ -12,9 +12,9 @@ DEFAULT_MODEL = "general-2.pt"
 KNOWN_CHECKSUMS = frozenset(
     {
         "3a4d66c266104521017d2f7ea6412a85a9f75484af76df560418bd6d9bcff219",  # general-1
-        "6f892a03b32a05fca77cb99423490fa692b56ff3ab210b495e7fc172880af264",  # general-2
-        "c8d2afa64ae5ae58ff1528400167450ddeddbd8951eba08a7ebcaf6eb7bccc3e",  # general-2-small
-        "23f07a6363a2f614ccbc692542f6a9bf565d0e8c77ca8aff71dab8b3c268b481",  # general-2-free
+        "14f1fba9147dcb36eaba16908234591c04e1960b9995ed6d6454d917b06be436",  # general-2
+        "970dd6277bab3024cda0b60f6701a05dc6be2b8473d35f102fac9a79c123d88c",  # general-2-small
+        "c5f4690152bd703b01fe8e364a98d3cd94260969f6e644cb930ca6ddb606ab01",  # general-2-free
         "80a5621dd96dab116eb37bead71c61a54093b52c087c389cd2cf7ec96f2bc216",  # instruments-1
     }
 )
