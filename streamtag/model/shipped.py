@@ -12,9 +12,9 @@ DEFAULT_MODEL = "general-2.pt"
 KNOWN_CHECKSUMS = frozenset(
     {
         "3a4d66c266104521017d2f7ea6412a85a9f75484af76df560418bd6d9bcff219",  # general-1
-        "14f1fba9147dcb36eaba16908234591c04e1960b9995ed6d6454d917b06be436",  # general-2
-        "970dd6277bab3024cda0b60f6701a05dc6be2b8473d35f102fac9a79c123d88c",  # general-2-small
-        "c5f4690152bd703b01fe8e364a98d3cd94260969f6e644cb930ca6ddb606ab01",  # general-2-free
+        "0ad138c1fc17065cc92523c646da64ff2209414a27c66f7b615850522234b01e",  # general-2
+        "4f05ca171a96675b904cfb262e9be8f94c439236e61229506f79759b792c0125",  # general-2-small
+        "da19af15a97d695e812e03a4419e4d9e5f31a8b728eccc4870e7440fc6f35f28",  # general-2-free
         "80a5621dd96dab116eb37bead71c61a54093b52c087c389cd2cf7ec96f2bc216",  # instruments-1
     }
 )

@@ -22,8 +22,8 @@ RARE = 0.25
 """The lower limit of a rare tag is this share of its prior, because its probabilities are small."""
 SOUND_KINDS = ("speech", "music", "silence")
 """Tags that name the kind of sound and not a property of the music."""
-KIND_OFF_RATIO = 0.5
-"""The least off threshold of such a tag, relative to its on threshold."""
+KIND_OFF_RATIO = 0.6
+"""The off threshold of such a tag, relative to its on threshold."""
 DIGITS = 4
 """Significant digits of a threshold in a card."""
 
@@ -135,8 +135,9 @@ def choose_thresholds(
     `DIGITS` digits is used. Off thresholds have a fixed ratio to them.
 
     `SOUND_KINDS` differ in two ways. Precision never counts more than recall, because what is
-    speech is certain and should not be missed. And they switch off at `KIND_OFF_RATIO` or more,
-    because the probability of speech is low in music, but not nothing: a lower one would hold it.
+    speech is certain and should not be missed. And they switch off at `KIND_OFF_RATIO`: a lower one
+    would hold speech, whose probability is low in music, but not nothing; at a higher one it comes
+    and goes in songs.
     They never settle, because somebody may speak at any moment.
 
     Args:
@@ -158,7 +159,7 @@ def choose_thresholds(
         best = np.maximum(best, stray)
     lowest = np.fmin(LOWEST, RARE * found.prior)  # LOWEST where the prior is unknown
     on = [_on_threshold(*pair) for pair in zip(best.tolist(), lowest.tolist(), strict=True)]
-    ratio = np.where(kinds, max(KIND_OFF_RATIO, rules.off_ratio), rules.off_ratio).tolist()
+    ratio = np.where(kinds, KIND_OFF_RATIO, rules.off_ratio).tolist()
     off = [_rounded(high * part) for high, part in zip(on, ratio, strict=True)]
     odds = [rules.settled_odds_of.get(categories.get(t, ""), rules.settled_odds) for t in tags]
     f = np.nan_to_num(rates(targets, probabilities >= np.array(on)).f).tolist()
