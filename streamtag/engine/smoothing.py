@@ -155,9 +155,8 @@ class SwitchBank:
     def __init__(self, n_tags: int) -> None:
         self._n_tags, self._ones = n_tags, np.ones(n_tags)
         self._settles = False  # whether any stream has other thresholds later
-        self._change = self._after = self._again = self._start = np.zeros(
-            0
-        )  # by row, as the next three
+        self._change = self._after = np.zeros(0)  # by row, as the next five
+        self._again = self._start = np.zeros(0)
         self._changed = np.zeros(0, np.int64)  # end of the window of the last change
         self._settings: list[SwitchSettings | None] = []
         self._ends: list[int | None] = []  # of the newest window; None before the first
