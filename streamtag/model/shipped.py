@@ -12,9 +12,9 @@ DEFAULT_MODEL = "general-2.pt"
 KNOWN_CHECKSUMS = frozenset(
     {
         "3a4d66c266104521017d2f7ea6412a85a9f75484af76df560418bd6d9bcff219",  # general-1
-        "0ad138c1fc17065cc92523c646da64ff2209414a27c66f7b615850522234b01e",  # general-2
-        "4f05ca171a96675b904cfb262e9be8f94c439236e61229506f79759b792c0125",  # general-2-small
-        "da19af15a97d695e812e03a4419e4d9e5f31a8b728eccc4870e7440fc6f35f28",  # general-2-free
+        "24f9f1006c90bbad52f0b124d79d038ff04e1008d7536792e345428d9b333e15",  # general-2
+        "5fe8414503e107d71ba8d0b4f49b3f8e7d51954ecc652e3e098a558c3323cc52",  # general-2-small
+        "e8db4c460d47f60d498e72ce349922b49f543c8f6df17ffe262cb0f3e4d38699",  # general-2-free
         "80a5621dd96dab116eb37bead71c61a54093b52c087c389cd2cf7ec96f2bc216",  # instruments-1
     }
 )
