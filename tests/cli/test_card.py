@@ -64,6 +64,10 @@ def test_thresholds_of_settled_tags_are_shown(toy_bundle: Path) -> None:
     )
     page = shown(toy_bundle, later)
     assert "other thresholds 4 s after the last change" in page
+    held = dataclasses.replace(later, again_seconds=20.0, start_seconds=3.0)
+    words = " ".join(shown(toy_bundle, held).split())
+    assert "what plays, for 20 s to come on again, for 3 s after the first window" in words
+    assert "come on again" not in page
     assert "0.876  " in page
     assert "0.123" in page
     assert "settled" not in shown(toy_bundle)

@@ -51,6 +51,23 @@ def test_a_stream_switches_by_its_cards_thresholds_of_settled_tags() -> None:
         assert {e.decided for e in on} == {dues[first].end}
 
 
+def test_a_stream_holds_tags_for_as_long_as_its_card_says() -> None:
+    """One window each tenth of a second; the on threshold is 0.55, the settled one 0.8."""
+    values = (0.7, 0.7, 0.7, 0.1, 0.7, 0.7, 0.7)
+    for held, first in (
+        ({}, [0, 4]),
+        ({"start_seconds": 0.15}, [2, 4]),
+        ({"again_seconds": 0.25}, [0, 6]),
+    ):
+        later = Settling(
+            change=0.001, seconds=9.0, on_thresholds=(0.8,) * 3, off_thresholds=(0.1,) * 3, **held
+        )
+        some = stream_tagger(settling=later)
+        dues = some.due_windows(ring(80), 0, 10**6, 0.0, last=False)[: len(values)]
+        on = [e.decided for e in results(dues, *values) if isinstance(e, TagStarted)]
+        assert sorted(set(on)) == [dues[k].end for k in first]
+
+
 def test_windows_end_where_the_audio_ends() -> None:
     (due,) = stream_tagger().due_windows(ring(3), 500, 890, 0.0, last=True)
     assert (due.start, due.end) == (500, 890)

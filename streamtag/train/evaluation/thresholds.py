@@ -17,7 +17,7 @@ LOWEST, HIGHEST = 0.1, 0.95
 """Thresholds stay within these limits. Beyond them a small drift would keep a tag on or off for
 good."""
 HIGHEST_SETTLED = 0.995
-"""The same for a tag that has settled, which only a change may let come on."""
+"""The same for the on threshold of a tag that has settled: the next change lowers it."""
 RARE = 0.25
 """The lower limit of a rare tag is this share of its prior, because its probabilities are small."""
 SOUND_KINDS = ("speech", "music", "silence")

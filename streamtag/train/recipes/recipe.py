@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 from streamtag.audio.feature_config import FeatureConfig, Log
 from streamtag.errors import RecipeError, raises
 from streamtag.model.card import DIMENSIONS, PastPadding
+from streamtag.train.data.vocabulary import CATEGORIES
 from streamtag.train.recipes.codecs import codec_of
 
 CLEAREST_DB = 40.0
@@ -31,6 +32,7 @@ TRAINING_SEEDS = 1_000_003
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Decibels = Annotated[float, Field(ge=0, le=100)]
+Odds = Annotated[float, Field(ge=1, allow_inf_nan=False)]
 Rule = Literal["f_beta", "roc_elbow", "equal_error", "half"]
 RULES: tuple[Rule, ...] = get_args(Rule)
 """The rules of thresholds; all but the last choose them on data."""
@@ -433,6 +435,13 @@ class Fit:
     """Which of those trainings this is, from 0; `trainings` sets it."""
 
 
+def _category(name: str) -> str:
+    """A category of tags, checked."""
+    if name not in CATEGORIES:
+        raise ValueError(f"expected one of {', '.join(CATEGORIES)}, got {name!r}")
+    return name
+
+
 @dataclass(frozen=True, slots=True, config=STRICT)
 class Thresholds:
     """How probabilities become decisions."""
@@ -463,19 +472,19 @@ class Thresholds:
     """`change` of the card's `Settling`; 0 for none: the thresholds are the same at all times."""
     settling_seconds: Positive = 5.0
     """After a change, from which on tags have settled."""
-    settled_odds: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
+    settled_odds: Odds = 1.0
     """Odds at the on threshold of a tag that has settled, divided by those after a change."""
-    settled_odds_of: Mapping[str, Annotated[float, Field(ge=1, allow_inf_nan=False)]] = field(
+    settled_odds_of: Mapping[Annotated[str, AfterValidator(_category)], Odds] = field(
         default_factory=dict
     )
     """The same for the tags of a category, by its name: a genre is that of the whole piece, but an
     instrument or a voice may come in later."""
     settled_off_ratio: Annotated[float, Field(gt=0, le=1)] = 0.7
     """Its off threshold, divided by the on threshold after a change; at most `off_ratio` counts."""
-    again_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    """`again_seconds` of the card's `Settling`."""
-    start_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    """`start_seconds` of it."""
+    again_seconds: NotNegative = 0.0
+    """For so long after a tag has gone off, it needs the settled threshold to come on again."""
+    start_seconds: NotNegative = 0.0
+    """For so long after the first window of a stream, tags need the settled thresholds."""
 
 
 @raises(RecipeError)
