@@ -115,7 +115,7 @@ def test_the_recipe_of_the_shipped_model_is_read() -> None:
         (
             "[thresholds]",
             "[thresholds]\nsettled_odds_of = { instruments = 20.0 }",
-            "thresholds.settled_odds_of.instruments: expected one of kind, voice, genre, instrument",
+            "thresholds.settled_odds_of.instruments: expected one of kind, voice, genre",
         ),
         ('name = "small"', "size = 3", "net: expected a table with a name, got"),
         ("[augment]", "[augment]\ncrop_area = [0.8]", "missing key augment.crop_area.1"),
