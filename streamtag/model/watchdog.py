@@ -167,6 +167,9 @@ class _Runner:
                 self.longest = max(self.longest, time.thread_time() - before)
             del function
             self._answers.put(answer)
+            # If this thread kept it, it would free it when Python ends. There a destructor that
+            # takes the GIL again, as those of torch do, ends the process with SIGABRT.
+            del answer
 
     def _cpu(self) -> float:
         """CPU time of the thread; endless where the system does not say."""

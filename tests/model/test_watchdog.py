@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 
 import pytest
 from support.peers import wait_until
@@ -71,3 +72,14 @@ def test_threads_end_with_their_watchdog() -> None:
     del watchdog
     thread.join(PATIENT)
     assert not thread.is_alive()
+
+
+def test_its_thread_does_not_keep_the_last_answer() -> None:
+    """Freed while Python ends, an array of torch's aborts the process."""
+
+    class Answer:
+        pass
+
+    watchdog = Watchdog(CallLimits(PATIENT, PATIENT))
+    kept = weakref.ref(watchdog.call(Answer))
+    wait_until(lambda: kept() is None, lambda: "the answer is still there")
