@@ -38,6 +38,17 @@ VOCABULARY = (
 )
 
 
+KINDS = tuple(
+    VocabularyTag(tag, "kind", (("audioset", tag.title()),), "")
+    for tag in ("music", "singing", "silence", "speech")
+)
+KIND_CARD = Card(
+    name="t", net="n", features=RECIPE.features, window_frames=1, hop_frames=1,
+    first_frames=1, padding=PastPadding.SILENCE, tags=("Music", "Singing", "Silence", "Speech"),
+    on_thresholds=(0.2,) * 4, off_thresholds=(0.1,) * 4,
+)  # fmt: skip
+
+
 def learned(truth: float = np.nan) -> tuple[Combination, np.ndarray]:
     """Two teachers that hear the same in 40 recordings, and one that guesses."""
     rng = np.random.default_rng(0)
@@ -76,24 +87,35 @@ class TestEvidence:
         assert np.isnan(made.soft_labels(missing, 2.0)).all()
 
     def test_what_may_be_no_music_is_not_called_music(self) -> None:
-        words = tuple(
-            VocabularyTag(tag, "kind", (("audioset", tag.title()),), "")
-            for tag in ("music", "singing", "silence")
-        )
-        card = Card(
-            name="t", net="n", features=RECIPE.features, window_frames=1, hop_frames=1,
-            first_frames=1, padding=PastPadding.SILENCE, tags=("Music", "Singing", "Silence"),
-            on_thresholds=(0.2,) * 3, off_thresholds=(0.1,) * 3,
-        )  # fmt: skip
         known = KnownItem(Item("a", Path("a"), (), "train", "a", 0, 9), {"music": 1.0})
         piece, wind, voice = (
             {"audioset": TeacherScores(np.arange(4.0), np.array([heard] * 4, np.float32))}
-            for heard in ((0.9, 0.001, 0.01), (0.1, 0.001, 0.01), (0.1, 0.5, 0.01))
+            for heard in ((0.9, 0.001, 0.01, 0.0), (0.1, 0.001, 0.01, 0.0), (0.1, 0.5, 0.01, 0.0))
         )
-        made = learn_labels(words, {"audioset": card}, [(known, piece), (known, voice)], 1.3)
+        made = learn_labels(KINDS, {"audioset": KIND_CARD}, [(known, piece), (known, voice)], 1.3)
         assert (made.labels(piece, known)[:, 0] == 1).all()
         assert np.isnan(made.labels(wind, known)[:, 0]).all()
         assert (made.labels(voice, known)[:, 0] == 1).all()
+
+    def test_who_is_known_to_sing_does_not_speak(self) -> None:
+        item = Item("a", Path("a"), (), "train", "a", 0, 9)
+        anybody, singer = KnownItem(item), KnownItem(item, {"singing": 1.0})
+        heard = {
+            "patter": (0.9, 0.5, 0.01, 0.6),  # AudioSet hears singing and speech
+            "announcement": (0.9, 0.5, 0.01, 0.97),
+            "introduction": (0.9, 0.001, 0.01, 0.6),  # nobody sings yet
+        }
+        scores = {
+            name: {"audioset": TeacherScores(np.arange(4.0), np.array([p] * 4, np.float32))}
+            for name, p in heard.items()
+        }
+        training = [(anybody, own) for own in scores.values()]
+        made = learn_labels(KINDS, {"audioset": KIND_CARD}, training, 1.3)
+        for own in scores.values():
+            assert (made.labels(own, anybody)[:, 3] > 0.5).all()
+        assert (made.labels(scores["patter"], singer)[:, 3] == 0).all()
+        assert np.isnan(made.labels(scores["announcement"], singer)[:, 3]).all()
+        assert (made.labels(scores["introduction"], singer)[:, 3] > 0.5).all()
 
     def test_the_table_has_a_row_per_tag(self) -> None:
         rows = learned()[0].table(["rock", "sad"]).splitlines()

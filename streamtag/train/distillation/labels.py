@@ -41,6 +41,9 @@ DOUBTFUL = 0.3
 """Where AudioSet gives music less, and nobody sings, it is not known whether it is music."""
 SUNG_LOGIT = 1.5
 """Added to the logit of singing where a song is known to be sung."""
+SPOKEN = 0.9
+"""Where somebody is known to sing and is heard singing, a label of speech below this means the
+singer; above it, it is not known whether somebody speaks."""
 JUDGED = (0.1, 0.85)
 """Labels of moods that people deny or find in a recording: they judge all of its moments
 alike, and moods are not certain."""
@@ -105,6 +108,9 @@ class Labeller:
         if known.tags.get("singing") == 1:
             p = np.clip(tags[:, singing], CLAMP, 1 - CLAMP)
             tags[:, singing] = sigmoid(np.log(p / (1 - p)) + SUNG_LOGIT)
+            speech = tags[:, self._column("speech")]
+            heard = np.where(speech < SPOKEN, 0, np.nan)
+            tags[:, self._column("speech")] = np.where(tags[:, singing] >= 0.5, heard, speech)
         for i, tag in enumerate(self.vocabulary):
             value = known.tags.get(tag.tag, np.nan)
             if np.isnan(value) or (tag.tag == "singing" and value):
