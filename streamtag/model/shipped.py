@@ -12,9 +12,9 @@ DEFAULT_MODEL = "general-2.pt"
 KNOWN_CHECKSUMS = frozenset(
     {
         "3a4d66c266104521017d2f7ea6412a85a9f75484af76df560418bd6d9bcff219",  # general-1
-        "24f9f1006c90bbad52f0b124d79d038ff04e1008d7536792e345428d9b333e15",  # general-2
-        "5fe8414503e107d71ba8d0b4f49b3f8e7d51954ecc652e3e098a558c3323cc52",  # general-2-small
-        "e8db4c460d47f60d498e72ce349922b49f543c8f6df17ffe262cb0f3e4d38699",  # general-2-free
+        "1f141709927c65a544a75ec2986ffd0ca28a173cf7c3ecf97678016c1b669a62",  # general-2
+        "ce5c34892d6147e562a665879132383d79450e2027478f7fafb41358267604f9",  # general-2-small
+        "8d81961e796a27206cd37ac9dd6db84410caaf2cbb70044a2d71503224a92479",  # general-2-free
         "80a5621dd96dab116eb37bead71c61a54093b52c087c389cd2cf7ec96f2bc216",  # instruments-1
     }
 )

@@ -41,9 +41,9 @@ DOUBTFUL = 0.3
 """Where AudioSet gives music less, and nobody sings, it is not known whether it is music."""
 SUNG_LOGIT = 1.5
 """Added to the logit of singing where a song is known to be sung."""
-SPOKEN = 0.9
-"""Where somebody is known to sing and is heard singing, a label of speech below this means the
-singer; above it, it is not known whether somebody speaks."""
+SUNG_SPEECH = 0.1
+"""Where somebody is known to sing and is heard singing, a voice taken for speech is the singer's:
+the label of speech is this share of what it would be."""
 JUDGED = (0.1, 0.85)
 """Labels of moods that people deny or find in a recording: they judge all of its moments
 alike, and moods are not certain."""
@@ -68,8 +68,19 @@ class Labeller:
     dimensions: np.ndarray
     """(2, n_quantiles) of valence and arousal by the teachers' moods over the training music."""
 
-    def labels(self, scores: Mapping[str, TeacherScores], known: KnownItem) -> np.ndarray:
-        """(n, n_tags + 3 + n_taught) float32 of a recording, a row per `LABEL_STEP`."""
+    def labels(
+        self,
+        scores: Mapping[str, TeacherScores],
+        known: KnownItem,
+        sung_speech: float = SUNG_SPEECH,
+    ) -> np.ndarray:
+        """(n, n_tags + 3 + n_taught) float32 of a recording, a row per `LABEL_STEP`.
+
+        Args:
+            scores: of the teachers.
+            known: the recording.
+            sung_speech: see `SUNG_SPEECH`; 1 for what the teachers say.
+        """
         moments = moments_of(scores)
         logits = opinions(self.vocabulary, scores, self.cards, moments)
         tags = self.combination.soft_labels(logits, self.sharpness)
@@ -78,7 +89,7 @@ class Labeller:
                  for m, q in zip(mood, self.dimensions, strict=True)]  # fmt: skip
         plane = np.stack([*ranks, np.full(len(moments), PROXY_WEIGHT)], axis=1)
         self._find(tags, scores, moments)
-        self._know(tags, known)
+        self._know(tags, known, sung_speech)
         if not np.isnan(known.valence + known.arousal):
             plane[:] = known.valence, known.arousal, JUDGED_WEIGHT
         taught = np.clip(scores[TAUGHT].at(moments), CLAMP, 1 - CLAMP)
@@ -102,15 +113,14 @@ class Labeller:
         tags[:, self._column("music")] = np.where((music < DOUBTFUL) & unsung, np.nan, 1)
         tags[:, self._column("silence")] = 0
 
-    def _know(self, tags: np.ndarray, known: KnownItem) -> None:
+    def _know(self, tags: np.ndarray, known: KnownItem, sung_speech: float) -> None:
         """Lets what is known of a recording override the teachers."""
         singing = self._column("singing")
         if known.tags.get("singing") == 1:
             p = np.clip(tags[:, singing], CLAMP, 1 - CLAMP)
             tags[:, singing] = sigmoid(np.log(p / (1 - p)) + SUNG_LOGIT)
-            speech = tags[:, self._column("speech")]
-            heard = np.where(speech < SPOKEN, 0, np.nan)
-            tags[:, self._column("speech")] = np.where(tags[:, singing] >= 0.5, heard, speech)
+            sung = tags[:, singing] >= 0.5
+            tags[sung, self._column("speech")] *= sung_speech
         for i, tag in enumerate(self.vocabulary):
             value = known.tags.get(tag.tag, np.nan)
             if np.isnan(value) or (tag.tag == "singing" and value):

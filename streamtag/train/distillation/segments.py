@@ -18,7 +18,7 @@ from streamtag.train.distillation.mixing import (
 
 GROUP = 8
 """Segments of a sample, so that batches are large enough for so small a net."""
-SHARES = (0.55, 0.37, 0.08)
+SHARES = (0.5, 0.42, 0.08)
 """Shares of tunes, mixtures, and noise or speech."""
 TOGETHER = 0.35
 """The share of segments that are two at once."""

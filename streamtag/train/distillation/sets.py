@@ -62,6 +62,10 @@ LARGEST_WEIGHT, COMMON_SHARE = 4.0, 0.1
 """A tag that fewer than this share of the recordings have is rare."""
 RARE = 0.005
 """A tag that is on in a smaller share of a test is not scored there."""
+MOST_JUDGED = 800
+"""Mixtures of the validation and of the test at most."""
+PHRASES = 100
+"""Phrases of each real instrument, of which mixtures for training are made."""
 WINDOWS_PER_TUNE = 10
 """Training windows of a tune or a piece."""
 NOW_SECONDS = 3.0
@@ -520,10 +524,10 @@ def instrument_recipe(recipe: Recipe) -> Recipe:
     want, other = recipe.distil, load_recipe(recipe.distil.instruments)
     if not want.evidence or other.mixtures is None:
         return other
-    judged = max(8, want.mixtures // 10)
+    judged = max(8, min(MOST_JUDGED, want.mixtures // 10))
     mixed = replace(
         other.mixtures, train=want.mixtures, validation=judged, test=judged, strangers=8,
-        phrases_per_program=3, phrases_per_instrument=40, tunes=want.tunes or other.mixtures.tunes,
+        phrases_per_instrument=PHRASES, tunes=want.tunes or other.mixtures.tunes,
         windows_per_piece=WINDOWS_PER_TUNE if want.tunes else 0,
     )  # fmt: skip
     return replace(
