@@ -34,7 +34,7 @@ class Hour(Feed):
         column, some = tags.index(TAG), list[events.Event]()
         for second in range(1, MINUTES * 60, 5):
             values = [0.01] * len(tags)
-            values[column] = 0.5 - 0.49 * math.cos(2 * math.pi * second / 600)
+            values[column] = 0.5 - 0.495 * math.cos(2 * math.pi * second / 600)
             k = second * RATE
             some.append(
                 events.WindowScored("radio1", TAGGER, k - RATE, k, (*values,), (*values,), False)
